@@ -1,0 +1,656 @@
+"""One inbound stream per channel, shared by everybody who wants it.
+
+A stream comes about in a fixed order, and each step has its leg in the attempt's story:
+
+    worker opens a port -> INVITE with that port -> 200 OK -> worker is told whom to trust
+    -> first packet -> first key frame
+
+Viewers attach to the worker's session as soon as the port exists, and see these states in their
+tile. The recorder is one more user. The last user leaving ends the stream after a grace time. There
+is one bring-up per channel at a time; a lost stream is brought up again over the same port, so its
+viewers stay attached. Dialogs are rows (`StreamBook`): after a restart of this process the streams
+are adopted from the workers that never stopped receiving.
+
+Not here: what is recorded (actions/recording.py), who may look (actions/views.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from vsp.actions.attempts import AttemptLog, LegFailed, worker_failed
+from vsp.actions.workers import WorkerPool
+from vsp.config import MediaConfig
+from vsp.errors import NotFound, VspError
+from vsp.model.changes import Axis, ChangePoint
+from vsp.model.device import Channel, Device, MediaTransport, Presence
+from vsp.model.ids import ChannelId, DeviceId, SessionId, UtcMicros, ViewId, WorkerId
+from vsp.model.recording import OpenSegment
+from vsp.model.stream import (
+    Leg,
+    SessionChanged,
+    SessionSpec,
+    SessionStatus,
+    StreamState,
+    StreamStats,
+    ViewEndpoint,
+    ViewKind,
+    ViewSpec,
+)
+from vsp.ports import (
+    ChangeLog,
+    Clock,
+    DeviceBook,
+    DialogState,
+    Ids,
+    InviteSpec,
+    MediaControl,
+    Metrics,
+    SignalControl,
+    StreamBook,
+    StreamRow,
+)
+
+log = structlog.get_logger(__name__)
+
+BRING_UPS_MAX = 32
+"""INVITEs in flight at once: fills two 16-tile walls, does not flood a recorder."""
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+"""Pause between bring-ups of a lost stream, doubling: a dead camera costs one INVITE a minute."""
+
+ARRIVED = {StreamState.WAITING_KEYFRAME, StreamState.FLOWING}
+
+
+@dataclass(slots=True)
+class Stream:
+    """One channel's inbound stream and everyone who uses it."""
+
+    channel: Channel
+    session_id: SessionId
+    worker: MediaControl
+    port: int
+    host: str
+    ssrc: int
+    started_us: UtcMicros
+    state: StreamState = StreamState.SIGNALLING
+    dialog: DialogState | None = None
+    viewers: set[ViewId] = field(default_factory=set)
+    recorded: bool = False
+    status: SessionStatus | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    bring_up: asyncio.Task[None] | None = None
+    release: asyncio.TimerHandle | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.recorded or bool(self.viewers)
+
+
+class SsrcSpace:
+    """SSRCs of live streams: 0, then digits 4-8 of our code, then four digits unique in the domain.
+
+    GB/T 28181-2016 annex F, `y` line.
+    """
+
+    def __init__(self, platform_id: str) -> None:
+        self._base = int("0" + platform_id[3:8] + "0000")
+        self._next = 0
+
+    def take(self, used: set[int]) -> int:
+        """The next free one; after 9,999 simultaneous streams they begin to repeat."""
+        for _ in range(9999):
+            self._next = self._next % 9999 + 1
+            if self._base + self._next not in used:
+                break
+        return self._base + self._next
+
+
+class StreamManager:
+    """Opens, shares, recovers and ends inbound streams."""
+
+    def __init__(
+        self,
+        *,
+        devices: DeviceBook,
+        signal: SignalControl,
+        pool: WorkerPool,
+        book: StreamBook,
+        changes: ChangeLog,
+        clock: Clock,
+        ids: Ids,
+        metrics: Metrics,
+        media: MediaConfig,
+        platform_id: str,
+    ) -> None:
+        self._devices = devices
+        self._signal = signal
+        self._pool = pool
+        self._book = book
+        self._changes = changes
+        self._clock = clock
+        self._ids = ids
+        self._metrics = metrics
+        self._media = media
+        self._ssrcs = SsrcSpace(platform_id)
+        self._streams: dict[ChannelId, Stream] = {}
+        self._sessions: dict[SessionId, Stream] = {}
+        self._views: dict[ViewId, MediaControl] = {}
+        self._rows: dict[SessionId, StreamRow] = {}
+        self._locks: dict[ChannelId, asyncio.Lock] = {}
+        self._slots = asyncio.Semaphore(BRING_UPS_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.on_view_ended: Callable[[ViewId, str], Awaitable[None]] | None = None
+        self.on_state: Callable[[Channel, StreamState, str], None] | None = None
+
+    # ---- life ---------------------------------------------------------------------------------
+
+    async def restore(self) -> Sequence[DialogState]:
+        """Load the streams that were up; returns their dialogs for signalling to know again."""
+        self._rows = {row.session_id: row for row in await self._book.all()}
+        return [row.dialog for row in self._rows.values()]
+
+    async def close(self) -> None:
+        """Stop working here. Workers go on receiving; the next process adopts their streams."""
+        for stream in self._streams.values():
+            self._cancel_release(stream)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- users --------------------------------------------------------------------------------
+
+    async def attach_live(self, channel: Channel, view_id: ViewId, actor_name: str) -> ViewEndpoint:
+        """Let a viewer attach; the INVITE goes on behind and the media socket tells of it."""
+        del actor_name  # kept in the signature: the watermark of a view will carry it
+        stream = await self._ensure(channel, "live")
+        spec = ViewSpec(view_id, ViewKind.LIVE, channel.id, session_id=stream.session_id)
+        stream.viewers.add(view_id)
+        try:
+            endpoint = await stream.worker.open_view(spec)
+        except BaseException:
+            stream.viewers.discard(view_id)
+            self._release_later(stream)
+            raise
+        self._cancel_release(stream)
+        self._views[view_id] = stream.worker
+        return endpoint
+
+    async def attach_playback(
+        self,
+        channel: Channel,
+        view_id: ViewId,
+        start_us: UtcMicros,
+        end_us: UtcMicros | None,
+    ) -> ViewEndpoint:
+        """Open a playback, on the worker that records the channel: it also has the last minute."""
+        stream = self._streams.get(channel.id)
+        worker = stream.worker if stream is not None else self._pool.place()
+        if stream is None:
+            self._pool.released(worker.worker_id)
+        spec = ViewSpec(view_id, ViewKind.PLAYBACK, channel.id, start_us=start_us, end_us=end_us)
+        endpoint = await worker.open_view(spec)
+        self._views[view_id] = worker
+        return endpoint
+
+    async def detach(self, view_id: ViewId, cause: str) -> None:
+        """End a view; unknown ones are already gone."""
+        worker = self._views.pop(view_id, None)
+        if worker is not None:
+            with contextlib.suppress(NotFound):
+                await worker.close_view(view_id, cause)
+        self._forget_viewer(view_id)
+
+    async def record(self, channel: Channel) -> Stream:
+        """The stream of a channel that is to be recorded; brings it up when there is none."""
+        stream = await self._ensure(channel, "recording")
+        stream.recorded = True
+        self._cancel_release(stream)
+        return stream
+
+    def stop_record(self, channel_id: ChannelId) -> None:
+        stream = self._streams.get(channel_id)
+        if stream is not None and stream.recorded:
+            stream.recorded = False
+            self._release_later(stream)
+
+    # ---- questions ----------------------------------------------------------------------------
+
+    def stream_of(self, channel_id: ChannelId) -> Stream | None:
+        return self._streams.get(channel_id)
+
+    def status_of(self, channel_id: ChannelId) -> SessionStatus | None:
+        stream = self._streams.get(channel_id)
+        return None if stream is None else self._status(stream)
+
+    def statuses(self) -> Sequence[SessionStatus]:
+        return [self._status(stream) for stream in self._streams.values()]
+
+    async def measure(self) -> Sequence[SessionStatus]:
+        """Fresh counters from every worker; also refreshes what `statuses` answers."""
+        for worker in self._pool.all_alive():
+            for status in await worker.sessions():
+                stream = self._sessions.get(status.session_id)
+                if stream is not None:
+                    stream.status = status
+        return self.statuses()
+
+    async def open_segments(self, channel_id: ChannelId) -> Sequence[OpenSegment]:
+        """Segments being written now, for timelines."""
+        stream = self._streams.get(channel_id)
+        if stream is None:
+            return []
+        try:
+            segments = await stream.worker.open_segments()
+        except VspError:
+            return []
+        return [segment for segment in segments if segment.channel_id == channel_id]
+
+    # ---- news from signalling and workers -----------------------------------------------------
+
+    async def worker_adopted(self, worker_id: WorkerId, sessions: Sequence[SessionStatus]) -> None:
+        """Match what a worker really receives with what we believe it does."""
+        known = {status.session_id for status in sessions}
+        for status in sessions:
+            stream = self._sessions.get(status.session_id)
+            row = self._rows.get(status.session_id)
+            if stream is not None:
+                stream.status = status
+            elif row is not None:
+                await self._adopt(row, status)
+            else:
+                worker = self._pool.get(worker_id)
+                await worker.close_session(status.session_id, "worker: not asked for any more")
+        lost = [
+            row
+            for row in self._rows.values()
+            if row.worker_id == worker_id and row.session_id not in known
+        ]
+        for row in lost:
+            await self._drop_row(row)
+        for stream in [*self._streams.values()]:
+            if stream.worker.worker_id == worker_id and stream.session_id not in known:
+                await self._end(stream, Leg.WORKER, "the media worker was restarted")
+
+    async def worker_lost(self, worker_id: WorkerId) -> None:
+        """Nothing is torn down yet: the worker may only be out of reach, and still record."""
+        for stream in self._streams.values():
+            if stream.worker.worker_id == worker_id:
+                self._tell(stream, "worker: the media worker does not answer")
+
+    async def session_changed(self, event: SessionChanged) -> None:
+        stream = self._sessions.get(event.status.session_id)
+        if stream is None:
+            return
+        stream.status = event.status
+        if event.status.state is stream.state:
+            return
+        stream.state = event.status.state
+        stream.changed.set()
+        await self._note_state(stream, event.cause)
+        if stream.state in {StreamState.STALLED, StreamState.ENDED}:
+            self._bring_up(stream, "recovery", event.cause or "media stopped")
+
+    async def view_ended(self, view_id: ViewId, cause: str) -> None:
+        self._views.pop(view_id, None)
+        self._forget_viewer(view_id)
+        if self.on_view_ended is not None:
+            await self.on_view_ended(view_id, cause)
+
+    def dialog_ended(self, call_id: str, cause: str) -> None:
+        """The device sent BYE, or its dialog broke: bring the stream up again if it is wanted."""
+        for stream in self._streams.values():
+            if stream.dialog is not None and stream.dialog.call_id == call_id:
+                stream.dialog = None
+                self._bring_up(stream, "recovery", cause)
+                return
+
+    async def device_offline(self, device_id: DeviceId) -> None:
+        """Streams that still flow are left alone: heartbeats are evidence, packets are better."""
+        for stream in [*self._streams.values()]:
+            silent = stream.state not in ARRIVED
+            if stream.channel.device_id == device_id and silent and stream.bring_up is None:
+                await self._end(stream, Leg.DEVICE_OFFLINE, "the device went off line")
+
+    # ---- bringing up --------------------------------------------------------------------------
+
+    async def _ensure(self, channel: Channel, purpose: str) -> Stream:
+        """The channel's stream, new or shared. Raises LegFailed when it cannot even begin."""
+        async with self._locks.setdefault(channel.id, asyncio.Lock()):
+            stream = self._streams.get(channel.id)
+            if stream is None:
+                stream = await self._open(channel, purpose)
+            return stream
+
+    async def _open(self, channel: Channel, purpose: str) -> Stream:
+        device = await self._devices.device(channel.device_id)
+        attempt = AttemptLog(self._clock, self._ids, channel.id, purpose)
+        try:
+            self._require_online(device)
+            stream = await self._place(channel, device, attempt)
+        except VspError as error:
+            await self._book.save_attempt(attempt.fail(error))
+            raise
+        self._streams[channel.id] = stream
+        self._sessions[stream.session_id] = stream
+        self._bring_up(stream, purpose, "", attempt)
+        return stream
+
+    def _require_online(self, device: Device) -> None:
+        presence, since_us = self._signal.presence(device.id)
+        if presence is not Presence.ONLINE:
+            seconds = max(0, (self._clock.now_us() - since_us) // 1_000_000)
+            raise LegFailed(
+                Leg.DEVICE_OFFLINE, f"device {device.gb_id} is {presence.value} for {seconds} s"
+            )
+
+    async def _place(self, channel: Channel, device: Device, attempt: AttemptLog) -> Stream:
+        worker = self._pool.place()
+        session_id = SessionId(self._ids.row_id())
+        transport = device.settings.media_transport or MediaTransport.UDP
+        ssrc = self._ssrcs.take({stream.ssrc for stream in self._streams.values()})
+        try:
+            port = await worker.open_session(SessionSpec(session_id, channel.id, transport, ssrc))
+        except VspError as error:
+            self._pool.released(worker.worker_id)
+            raise worker_failed(error) from error
+        attempt.step("port opened", f"worker {worker.worker_id}, {port.host}:{port.port}")
+        return Stream(channel, session_id, worker, port.port, port.host, ssrc, self._clock.now_us())
+
+    def _bring_up(
+        self, stream: Stream, purpose: str, why: str, attempt: AttemptLog | None = None
+    ) -> None:
+        """Start the one bring-up of this stream, unless it is under way."""
+        if stream.bring_up is None or stream.bring_up.done():
+            task = asyncio.create_task(
+                self._bring_up_until_it_flows(stream, purpose, why, attempt),
+                name=f"bring up {stream.channel.gb_id}",
+            )
+            stream.bring_up = task
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _bring_up_until_it_flows(
+        self, stream: Stream, purpose: str, why: str, attempt: AttemptLog | None
+    ) -> None:
+        """Try now and, for a stream that once flowed, again with growing pauses."""
+        pause_s = RETRY_FIRST_S
+        first = purpose != "recovery"
+        try:
+            while self._streams.get(stream.channel.id) is stream:
+                story = attempt or AttemptLog(self._clock, self._ids, stream.channel.id, purpose)
+                attempt = None
+                if why:
+                    story.step("why", why)
+                failure = await self._try_once(stream, story)
+                if failure is None:
+                    return
+                offline = getattr(failure, "leg", None) is Leg.DEVICE_OFFLINE
+                if first or offline:
+                    await self._end_failed(stream, failure)
+                    return
+                self._tell(stream, failure.cause or failure.message)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+        except Exception:
+            log.exception("bring-up failed", channel=stream.channel.gb_id)
+            await self._end(stream, Leg.WORKER, "internal error, see the log")
+
+    async def _try_once(self, stream: Stream, attempt: AttemptLog) -> VspError | None:
+        """One attempt over the wished transport, then over the other. None: packets arrive."""
+        device = await self._devices.device(stream.channel.device_id)
+        wished = device.settings.media_transport
+        failure: VspError | None = None
+        for transport in _transports(wished):
+            try:
+                async with self._slots:
+                    self._require_online(device)
+                    await self._call(stream, transport, attempt)
+                await self._book.save_attempt(attempt.succeed())
+                self._metrics.count("vsp_stream_attempts", result="ok")
+                return None
+            except VspError as error:
+                failure = error
+                attempt.step(f"{transport.value} failed", error.message)
+                await self._hang_up(stream)
+                if getattr(error, "leg", None) is not Leg.NO_MEDIA:
+                    break
+        assert failure is not None
+        await self._book.save_attempt(attempt.fail(failure))
+        leg = getattr(failure, "leg", Leg.WORKER)
+        self._metrics.count("vsp_stream_attempts", result=str(leg))
+        return failure
+
+    async def _call(self, stream: Stream, transport: MediaTransport, attempt: AttemptLog) -> None:
+        """INVITE, trust the answer's address, wait for the first packet."""
+        await self._hang_up(stream)
+        attempt.over(transport)
+        spec = InviteSpec(
+            device_id=stream.channel.device_id,
+            channel_gb_id=stream.channel.gb_id,
+            host=stream.host,
+            port=stream.port,
+            transport=transport.value,
+            ssrc=stream.ssrc,
+        )
+        attempt.step("INVITE", f"{transport.value} to {spec.host}:{spec.port}, y={spec.ssrc:010d}")
+        answer = await self._signal.invite(spec)
+        attempt.called(answer.dialog.call_id)
+        attempt.step("200 OK", f"media from {'/'.join(answer.remote.hosts)}:{answer.remote.port}")
+        stream.dialog = answer.dialog
+        stream.changed.clear()
+        stream.state = StreamState.WAITING_MEDIA
+        await self._save_row(stream)
+        try:
+            await stream.worker.bind_remote(stream.session_id, answer.remote)
+        except VspError as error:
+            raise worker_failed(error) from error
+        await self._wait_for_media(stream)
+        attempt.step("first packet")
+
+    async def _wait_for_media(self, stream: Stream) -> None:
+        timeout_s = self._media.first_packet_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while stream.state not in ARRIVED:
+                    await stream.changed.wait()
+                    stream.changed.clear()
+        except TimeoutError:
+            stats = await self._stats_now(stream)
+            if stats.foreign:
+                raise LegFailed(
+                    Leg.FOREIGN_MEDIA, f"{stats.foreign} packets came from another address"
+                ) from None
+            raise LegFailed(
+                Leg.NO_MEDIA, f"no packet within {timeout_s:g} s on {stream.host}:{stream.port}"
+            ) from None
+
+    async def _stats_now(self, stream: Stream) -> StreamStats:
+        try:
+            for status in await stream.worker.sessions():
+                if status.session_id == stream.session_id:
+                    return status.stats
+        except VspError:
+            pass
+        return StreamStats()
+
+    # ---- ending -------------------------------------------------------------------------------
+
+    async def _hang_up(self, stream: Stream) -> None:
+        """BYE the dialog, if there is one. The answer does not matter to us, only to the trace."""
+        dialog, stream.dialog = stream.dialog, None
+        if dialog is None:
+            return
+        await self._forget_row(stream.session_id)
+        try:
+            await self._signal.bye(dialog)
+        except VspError as error:
+            log.info("BYE not answered", channel=stream.channel.gb_id, error=error.message)
+
+    async def _end_failed(self, stream: Stream, failure: VspError) -> None:
+        leg = getattr(failure, "leg", Leg.WORKER)
+        await self._end(stream, leg, failure.message, failure.next_step)
+
+    async def _end(self, stream: Stream, leg: Leg, detail: str, next_step: str = "") -> None:
+        """Take the stream down everywhere; viewers are told why."""
+        if self._streams.get(stream.channel.id) is not stream:
+            return
+        del self._streams[stream.channel.id]
+        self._sessions.pop(stream.session_id, None)
+        self._cancel_release(stream)
+        self._pool.released(stream.worker.worker_id)
+        for view_id in stream.viewers:
+            self._views.pop(view_id, None)
+        stream.state = StreamState.ENDED
+        await self._note_state(stream, f"{leg.value}: {detail}")
+        try:
+            await stream.worker.close_session(
+                stream.session_id, f"{leg.value}: {detail}", next_step
+            )
+        except VspError as error:
+            log.info("session not closed", session=stream.session_id, error=error.message)
+        await self._hang_up(stream)
+        if self.on_view_ended is not None:
+            for view_id in stream.viewers:
+                await self.on_view_ended(view_id, f"{leg.value}: {detail}")
+        if stream.bring_up is not None and stream.bring_up is not asyncio.current_task():
+            stream.bring_up.cancel()
+
+    def _forget_viewer(self, view_id: ViewId) -> None:
+        for stream in self._streams.values():
+            if view_id in stream.viewers:
+                stream.viewers.discard(view_id)
+                self._release_later(stream)
+                return
+
+    def _release_later(self, stream: Stream) -> None:
+        """Begin the grace time when nobody uses the stream any more."""
+        if stream.wanted or stream.release is not None:
+            return
+        loop = asyncio.get_running_loop()
+        stream.release = loop.call_later(self._media.grace_s, self._release_now, stream)
+
+    def _release_now(self, stream: Stream) -> None:
+        stream.release = None
+        if not stream.wanted:
+            task = asyncio.create_task(self._release(stream), name="release stream")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _release(self, stream: Stream) -> None:
+        async with self._locks.setdefault(stream.channel.id, asyncio.Lock()):
+            if not stream.wanted and self._streams.get(stream.channel.id) is stream:
+                await self._end_quietly(stream)
+
+    async def _end_quietly(self, stream: Stream) -> None:
+        """Nobody watches and nothing is recorded: BYE, close the port."""
+        del self._streams[stream.channel.id]
+        self._sessions.pop(stream.session_id, None)
+        self._pool.released(stream.worker.worker_id)
+        if stream.bring_up is not None:
+            stream.bring_up.cancel()
+        await self._hang_up(stream)
+        try:
+            await stream.worker.close_session(stream.session_id, "nobody watches any more")
+        except VspError as error:
+            log.info("session not closed", session=stream.session_id, error=error.message)
+
+    @staticmethod
+    def _cancel_release(stream: Stream) -> None:
+        if stream.release is not None:
+            stream.release.cancel()
+            stream.release = None
+
+    # ---- rows and words -----------------------------------------------------------------------
+
+    async def _adopt(self, row: StreamRow, status: SessionStatus) -> None:
+        """Take over a stream that outlived the previous process. Its viewers were there too."""
+        try:
+            channel = await self._devices.channel(row.channel_id)
+        except NotFound:
+            await self._drop_row(row)
+            return
+        stream = Stream(
+            channel,
+            row.session_id,
+            self._pool.get(row.worker_id),
+            status.port,
+            self._media.advertised_host or self._media.host,
+            status.stats.ssrc or 0,
+            row.started_us,
+            state=status.state,
+            dialog=row.dialog,
+            recorded=status.recording,
+            status=status,
+        )
+        self._streams[channel.id] = stream
+        self._sessions[stream.session_id] = stream
+        self._release_later(stream)
+
+    async def _save_row(self, stream: Stream) -> None:
+        assert stream.dialog is not None
+        row = StreamRow(
+            session_id=stream.session_id,
+            channel_id=stream.channel.id,
+            device_id=stream.channel.device_id,
+            worker_id=stream.worker.worker_id,
+            dialog=stream.dialog,
+            started_us=stream.started_us,
+        )
+        self._rows[row.session_id] = row
+        await self._book.save(row)
+
+    async def _forget_row(self, session_id: SessionId) -> None:
+        if self._rows.pop(session_id, None) is not None:
+            await self._book.forget(session_id)
+
+    async def _drop_row(self, row: StreamRow) -> None:
+        """A dialog whose receiver is gone: tell the device to stop sending."""
+        await self._forget_row(row.session_id)
+        try:
+            await self._signal.bye(row.dialog)
+        except VspError as error:
+            log.info(
+                "BYE of a lost stream not answered", call_id=row.dialog.call_id, error=error.message
+            )
+
+    def _status(self, stream: Stream) -> SessionStatus:
+        if stream.status is not None:
+            return replace(stream.status, viewers=len(stream.viewers), recording=stream.recorded)
+        return SessionStatus(
+            session_id=stream.session_id,
+            channel_id=stream.channel.id,
+            worker_id=stream.worker.worker_id,
+            state=stream.state,
+            transport=MediaTransport.UDP,
+            port=stream.port,
+            recording=stream.recorded,
+            viewers=len(stream.viewers),
+            stats=StreamStats(),
+        )
+
+    async def _note_state(self, stream: Stream, cause: str) -> None:
+        subject = f"channel:{stream.channel.id}"
+        point = ChangePoint(subject, Axis.STREAM, self._clock.now_us(), stream.state.value, cause)
+        await self._changes.append([point])
+        self._tell(stream, cause)
+
+    def _tell(self, stream: Stream, cause: str) -> None:
+        if self.on_state is not None:
+            self.on_state(stream.channel, stream.state, cause)
+
+
+def _transports(wished: MediaTransport | None) -> tuple[MediaTransport, ...]:
+    """The order in which transports are tried. A wish of the administrator is not overruled."""
+    if wished is not None:
+        return (wished,)
+    return (MediaTransport.UDP, MediaTransport.TCP_PASSIVE)
+
+
+__all__ = ["SsrcSpace", "Stream", "StreamManager"]

@@ -1,0 +1,86 @@
+"""Which strangers are answered at all. Pure; `now` is monotonic seconds.
+
+UDP sources are forged at will, so an answer to a stranger is paid for by whoever really lives at
+the address. Two rules keep that cheap: never more than twice the bytes that came in, and never more
+than a few answers a second for a source, then silence (RFC 3261 26.1.5 on amplification). One bucket
+over all strangers bounds the sum when every packet bears another source.
+
+Known device ids never come here: after an outage the whole fleet registers at once, often from
+behind one address, and must not be held back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+ANSWERS_PER_S = 5.0
+"""Answers a second to one unknown source: enough for a device being set up, which sends two a try."""
+
+ANSWERS_BURST = 5.0
+"""Answers at once after silence: a REGISTER, its authenticated repeat, and a few retransmissions."""
+
+ALL_ANSWERS_PER_S = 1000.0
+"""Answers a second to all unknown sources together: below 3 % of what one core can answer."""
+
+GROWTH_MAX = 2.0
+"""Bytes out per byte in: an attacker gains nothing worth having by reflecting through us."""
+
+SOURCES_MAX = 20_000
+"""Buckets kept, about 100 bytes each. The source longest unseen goes first; its return starts full,
+which the common bucket bounds."""
+
+
+class Bucket:
+    """A token bucket: `rate` tokens a second, at most `burst` saved up."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Spend one token if there is one."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Admission:
+    """Decides for each answer to a stranger whether it is sent."""
+
+    def __init__(self, now: float) -> None:
+        self._all = Bucket(ALL_ANSWERS_PER_S, ALL_ANSWERS_PER_S, now)
+        self._sources: OrderedDict[str, Bucket] = OrderedDict()
+
+    def allow(self, source: str, request_bytes: int, answer_bytes: int, now: float) -> bool:
+        """Whether an answer of that size may go to `source` for a request of that size."""
+        if answer_bytes > GROWTH_MAX * request_bytes:
+            return False
+        bucket = self._sources.get(source)
+        if bucket is None:
+            bucket = self._sources[source] = Bucket(ANSWERS_PER_S, ANSWERS_BURST, now)
+            if len(self._sources) > SOURCES_MAX:
+                self._sources.popitem(last=False)
+        else:
+            self._sources.move_to_end(source)
+        return bucket.take(now) and self._all.take(now)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+__all__ = [
+    "ALL_ANSWERS_PER_S",
+    "ANSWERS_BURST",
+    "ANSWERS_PER_S",
+    "GROWTH_MAX",
+    "SOURCES_MAX",
+    "Admission",
+    "Bucket",
+]

@@ -1,0 +1,3 @@
+"""stub, being written"""
+class StreamFramer:
+    def feed(self, data: bytes) -> list[bytes]: ...
