@@ -57,6 +57,9 @@ class SipConfig(Section):
     nonce_life_s: int = Field(60, ge=5, description="Life of a digest nonce before stale=true.")
     keepalive_interval_s: int = Field(60, ge=1, le=3600, description="Expected heartbeat period.")
     keepalive_misses: int = Field(3, ge=1, le=10, description="Missed heartbeats until off line.")
+    tcp_leave_s: float = Field(
+        10.0, ge=0, description="How long a device may be away after its TCP connection closed."
+    )
     invite_timeout_s: float = Field(10.0, gt=0, description="Wait for the answer to an INVITE.")
     query_timeout_s: float = Field(
         10.0, gt=0, description="Wait for a MANSCDP answer's first page."

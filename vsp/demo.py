@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vsp.clock import SystemClock, SystemIds
+from vsp.administer import add_devices
+from vsp.clock import SystemIds
 from vsp.config import Config
-from vsp.model.device import NewDevice, RecordPlan
+from vsp.model.device import NewDevice
 from vsp.model.ids import GbId
 from vsp.run import NODE_ROLES, ready_file, resolved_environment, run
-from vsp.store import open_store
 from vsp.supervisor import Child, python
 
 PLACES = (
@@ -125,16 +125,11 @@ async def prepare(config: Config, cameras: int, sip_port: int) -> Path:
     temporary.touch(mode=0o600)
     temporary.write_text(json.dumps(wanted, ensure_ascii=False, indent=1), "utf-8")
     temporary.rename(path)
-    store = await open_store(config, SystemClock(), SystemIds())
-    try:
-        plan = RecordPlan(config.recording.default_plan)
-        for device in wanted["devices"]:
-            gb_id = GbId(device["gb_id"])
-            if await store.devices.device_by_gb_id(gb_id) is None:
-                new = NewDevice(gb_id, device["password"], device["name"])
-                await store.devices.add_device(new, SystemClock().now_us(), plan)
-    finally:
-        await store.close()
+    devices = [
+        NewDevice(GbId(device["gb_id"]), device["password"], device["name"])
+        for device in wanted["devices"]
+    ]
+    await add_devices(config, devices)
     return path
 
 
@@ -151,6 +146,4 @@ def demo(config: Config, cameras: int) -> int:
             after=ready_file(config),
         )
     ]
-    from vsp import config as settings
-
-    return asyncio.run(run(settings.load(None), NODE_ROLES, extra))
+    return asyncio.run(run(config, NODE_ROLES, extra))

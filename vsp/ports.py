@@ -177,6 +177,10 @@ class DeviceBook(Protocol):
         """Playable channels whose plan is not NONE: the recorder's desired state."""
         ...
 
+    async def channel_counts(self, device_ids: Sequence[DeviceId]) -> Mapping[DeviceId, int]:
+        """Playable channels of each device named, in one query; without any: left out."""
+        ...
+
     async def save_presence(
         self, states: Sequence[tuple[ChannelId, Presence, UtcMicros]]
     ) -> None: ...
