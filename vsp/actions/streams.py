@@ -267,16 +267,12 @@ class StreamManager:
             else:
                 worker = self._pool.get(worker_id)
                 await worker.close_session(status.session_id, "worker: not asked for any more")
-        lost = [
-            row
-            for row in self._rows.values()
-            if row.worker_id == worker_id and row.session_id not in known
-        ]
-        for row in lost:
-            await self._drop_row(row)
         for stream in [*self._streams.values()]:
             if stream.worker.worker_id == worker_id and stream.session_id not in known:
                 await self._end(stream, Leg.WORKER, "the media worker was restarted")
+        for row in [*self._rows.values()]:
+            if row.worker_id == worker_id and row.session_id not in known:
+                await self._drop_row(row)
 
     async def worker_lost(self, worker_id: WorkerId) -> None:
         """Nothing is torn down yet: the worker may only be out of reach, and still record."""

@@ -1,0 +1,292 @@
+"""Inbound streams: one per channel, shared, traced, recovered, ended after a grace time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from tests.actions.scripted import (
+    Changes,
+    Counting,
+    Ledger,
+    Register,
+    Signalling,
+    Worker,
+    channel,
+    dialog_state,
+)
+from tests.e2e.platform import until
+from vsp.actions.attempts import LegFailed
+from vsp.actions.streams import SsrcSpace, StreamManager
+from vsp.actions.workers import WorkerPool
+from vsp.clock import SystemClock, SystemIds
+from vsp.config import MediaConfig
+from vsp.model.device import DeviceSettings, MediaTransport
+from vsp.model.ids import DeviceId, SessionId, UtcMicros, ViewId, WorkerId
+from vsp.model.stream import Leg, StreamState
+from vsp.ports import StreamRow
+
+GRACE_S = 0.05
+NO_MEDIA_S = 0.05
+
+
+@dataclass
+class Bench:
+    """A stream manager with scripted neighbours."""
+
+    streams: StreamManager
+    signal: Signalling
+    worker: Worker
+    ledger: Ledger
+    changes: Changes
+    register: Register
+    ended: list[tuple[str, str]]
+
+    async def settle(self) -> None:
+        """Let every task that can run, run."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    async def wait_for(self, condition) -> None:
+        async def probe() -> bool:
+            return bool(condition())
+
+        await until("the condition holds", probe, 5)
+
+
+def build(settings: DeviceSettings | None = None) -> Bench:
+    register = Register(channel(1), channel(2), settings=settings)
+    signal, worker, ledger, changes = Signalling(), Worker(), Ledger(), Changes()
+    pool = WorkerPool([worker])
+    pool._sessions[worker.worker_id] = 0
+    streams = StreamManager(
+        devices=register,
+        signal=signal,
+        pool=pool,
+        book=ledger,
+        changes=changes,
+        clock=SystemClock(),
+        ids=SystemIds(),
+        metrics=Counting(),
+        media=MediaConfig(grace_s=GRACE_S, first_packet_timeout_s=NO_MEDIA_S),
+        platform_id="34020000002000000001",
+    )
+    worker.on_session = streams.session_changed
+    ended: list[tuple[str, str]] = []
+
+    async def view_ended(view_id: ViewId, cause: str) -> None:
+        ended.append((view_id, cause))
+
+    streams.on_view_ended = view_ended
+    return Bench(streams, signal, worker, ledger, changes, register, ended)
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = build()
+    yield made
+    await made.streams.close()
+
+
+async def test_two_viewers_of_a_channel_share_one_invite(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.streams.attach_live(channel(1), ViewId("v2"), "li")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    assert len(bench.signal.invites) == 1
+    assert set(bench.worker.views) == {"v1", "v2"}
+    assert bench.ledger.told[-1].succeeded
+
+
+async def test_the_last_viewer_leaving_ends_the_stream_after_the_grace_time(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    await bench.streams.detach(ViewId("v1"), "closed")
+    await bench.settle()
+    assert not bench.signal.byes, "within the grace time nothing is hung up"
+    await bench.wait_for(lambda: bench.signal.byes)
+    await bench.settle()
+
+    assert bench.streams.stream_of(channel(1).id) is None
+    assert not bench.ledger.rows
+    assert bench.worker.closed[0][1] == "nobody watches any more"
+
+
+async def test_a_viewer_within_the_grace_time_keeps_the_stream(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+    await bench.streams.detach(ViewId("v1"), "closed")
+
+    await bench.streams.attach_live(channel(1), ViewId("v2"), "chen")
+    await asyncio.sleep(GRACE_S * 3)
+
+    assert not bench.signal.byes
+    assert len(bench.signal.invites) == 1
+
+
+async def test_a_recorded_stream_outlives_its_viewers(bench: Bench):
+    await bench.streams.record(channel(1))
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    await bench.streams.detach(ViewId("v1"), "closed")
+    await asyncio.sleep(GRACE_S * 3)
+
+    assert not bench.signal.byes
+
+
+async def test_an_offline_device_fails_at_once_and_names_its_leg(bench: Bench):
+    bench.signal.online = False
+
+    with pytest.raises(LegFailed) as failed:
+        await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+
+    assert failed.value.leg is Leg.DEVICE_OFFLINE
+    assert bench.ledger.told[0].leg is Leg.DEVICE_OFFLINE
+    assert not bench.signal.invites
+
+
+async def test_no_media_over_udp_is_tried_again_over_tcp_on_the_same_port(bench: Bench):
+    bench.worker.media = lambda: bench.signal.invites[-1].transport == "tcp_passive"
+
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    assert [spec.transport for spec in bench.signal.invites] == ["udp", "tcp_passive"]
+    assert len({spec.port for spec in bench.signal.invites}) == 1
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["call-1"]
+    told = bench.ledger.told[-1]
+    assert told.succeeded
+    assert told.transport is MediaTransport.TCP_PASSIVE
+    assert "udp failed" in [step.what for step in told.steps]
+
+
+async def test_an_administrators_transport_is_not_overruled():
+    bench = build(DeviceSettings(media_transport=MediaTransport.TCP_PASSIVE))
+    bench.worker.media = lambda: False
+
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    assert [spec.transport for spec in bench.signal.invites] == ["tcp_passive"]
+    assert bench.ledger.told[-1].leg is Leg.NO_MEDIA
+    await bench.streams.close()
+
+
+async def test_a_refused_invite_tells_the_viewer_the_leg_and_ends_the_view(bench: Bench):
+    refusal = LegFailed(Leg.REFUSED, "486 Busy Here (Call-ID c1)")
+    bench.signal.answers = [refusal]
+
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ended)
+
+    assert bench.ended == [("v1", "refused: 486 Busy Here (Call-ID c1)")]
+    assert bench.worker.closed[0][1] == "refused: 486 Busy Here (Call-ID c1)"
+    assert bench.ledger.told[-1].cause == "refused: 486 Busy Here (Call-ID c1)"
+    assert bench.streams.stream_of(channel(1).id) is None
+
+
+async def test_packets_from_elsewhere_are_named_as_such(bench: Bench):
+    bench.worker.media = lambda: False
+    bench.worker.foreign = 17
+
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    assert bench.ledger.told[-1].leg is Leg.FOREIGN_MEDIA
+    assert "17 packets" in bench.ledger.told[-1].cause
+
+
+async def test_a_stalled_stream_is_invited_again_and_its_viewers_stay(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+    (session_id,) = bench.worker.opened
+
+    await bench.worker.becomes(session_id, StreamState.STALLED, "no packet for 10 s")
+    await bench.wait_for(lambda: len(bench.ledger.told) == 2)
+
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["call-1"]
+    assert len(bench.signal.invites) == 2
+    assert set(bench.worker.views) == {"v1"}
+    assert list(bench.worker.opened) == [session_id]
+
+
+async def test_a_bye_from_the_device_brings_the_stream_up_again(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    bench.streams.dialog_ended("call-1", "BYE from the device")
+    await bench.wait_for(lambda: len(bench.ledger.told) == 2)
+
+    assert not bench.signal.byes
+    assert bench.ledger.rows[next(iter(bench.ledger.rows))].dialog.call_id == "call-2"
+
+
+async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Bench):
+    row = StreamRow(
+        SessionId("s1"),
+        channel(1).id,
+        DeviceId("d1"),
+        WorkerId(0),
+        dialog_state("old-call"),
+        UtcMicros(1),
+    )
+    await bench.ledger.save(row)
+    bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
+    status = _status("s1", "c1")
+
+    dialogs = await bench.streams.restore()
+    await bench.streams.worker_adopted(WorkerId(0), [status])
+
+    assert [dialog.call_id for dialog in dialogs] == ["old-call"]
+    assert bench.streams.status_of(channel(1).id).session_id == "s1"
+    assert not bench.signal.invites
+    assert not bench.signal.byes
+
+
+async def test_a_worker_that_lost_its_sessions_has_its_dialogs_hung_up(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    await bench.streams.worker_adopted(WorkerId(0), [])
+
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["call-1"]
+    assert bench.ended[0][0] == "v1"
+    assert not bench.ledger.rows
+
+
+async def test_a_session_nobody_knows_is_closed_on_the_worker(bench: Bench):
+    await bench.streams.worker_adopted(WorkerId(0), [_status("orphan", "c9")])
+
+    assert bench.worker.closed == [("orphan", "worker: not asked for any more")]
+
+
+def _status(session_id: str, channel_id: str):
+    from vsp.model.ids import ChannelId
+    from vsp.model.stream import SessionStatus, StreamStats
+
+    return SessionStatus(
+        session_id=SessionId(session_id),
+        channel_id=ChannelId(channel_id),
+        worker_id=WorkerId(0),
+        state=StreamState.FLOWING,
+        transport=MediaTransport.UDP,
+        port=30000,
+        recording=True,
+        viewers=0,
+        stats=StreamStats(),
+    )
+
+
+def test_ssrcs_carry_the_domain_and_do_not_repeat_while_in_use():
+    # GB/T 28181-2016 annex F: 0, digits 4-8 of the code, four digits
+    space = SsrcSpace("13010000002000000001")
+    first = space.take(set())
+
+    assert f"{first:010d}".startswith("010000")
+    assert space.take({first + 1}) == first + 2
