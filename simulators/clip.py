@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import mmap
-import multiprocessing
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +43,7 @@ from simulators.picture import (
     read_barcode,
 )
 from simulators.process import die_with_parent
-from vsp.errors import DataLoss, Invalid
+from vsp.errors import DataLoss, Internal, Invalid
 from vsp.model.stream import VideoCodec
 
 MAGIC = b"VSPCLIP1"
@@ -52,6 +52,7 @@ DEFAULT_CACHE = Path(".cache/clips")
 _PICTURE_VERSION = 1
 """Raise it when the picture or the encoder's settings change: old files are then not found."""
 
+_ROOT = str(Path(__file__).resolve().parents[1])
 _ENCODERS = {VideoCodec.H264: "libx264", VideoCodec.H265: "libx265"}
 
 
@@ -219,17 +220,51 @@ async def prepare(
 async def _encode_all(
     missing: list[ClipSpec], cache: Path, progress: Callable[[int, int], None]
 ) -> None:
-    loop = asyncio.get_running_loop()
+    """Share the work among as many processes as there are cores; they die with us, or before."""
     progress(0, len(missing))
     workers = min(len(missing), os.cpu_count() or 1)
-    # spawn: a forked child would inherit our sockets and the loop's wake-up file descriptors
-    with ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=die_with_parent
-    ) as pool:
-        jobs = [loop.run_in_executor(pool, ensure, spec, cache) for spec in missing]
-        for done, job in enumerate(asyncio.as_completed(jobs), start=1):
-            await job
-            progress(done, len(missing))
+    finished = itertools.count(1)
+    async with asyncio.TaskGroup() as group:
+        for worker in range(workers):
+            share = missing[worker::workers]
+            group.create_task(
+                _encode_share(share, cache, lambda: progress(next(finished), len(missing)))
+            )
+
+
+async def _encode_share(specs: list[ClipSpec], cache: Path, done: Callable[[], None]) -> None:
+    """One process that reads specs from its standard input and says a line for each made clip."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *sys.path])}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "simulators.clip", str(cache)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdin is not None, "asked for above"
+    assert process.stdout is not None, "asked for above"
+    try:
+        process.stdin.write(json.dumps([asdict(spec) for spec in specs]).encode())
+        process.stdin.close()
+        async for _ in process.stdout:
+            done()
+        if await process.wait() != 0:
+            raise Internal(f"encoding clips failed with status {process.returncode}")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _work() -> None:
+    """The process of `_encode_share`."""
+    die_with_parent()
+    for fields in json.load(sys.stdin):
+        path = ensure(
+            ClipSpec(**{**fields, "codec": VideoCodec(fields["codec"])}), Path(sys.argv[1])
+        )
+        sys.stdout.write(f"{path.name}\n")
+        sys.stdout.flush()
 
 
 __all__ = [
@@ -247,3 +282,7 @@ __all__ = [
     "prepare",
     "read_barcode",
 ]
+
+
+if __name__ == "__main__":
+    _work()

@@ -23,7 +23,7 @@ from simulators.ps import PES_BYTES_MAX, PTS_MASK, SPLIT_PES_BYTES_MAX, PsPacker
 from simulators.rtp import Packetiser, framed, sender_report
 from vsp.clock import MICROS
 from vsp.errors import Exhausted, Unavailable
-from vsp.model.stream import MediaTransport
+from vsp.model.device import MediaTransport
 
 LATE_US_MAX = 1 * MICROS
 """A source that is later than this (a stopped process) drops what it missed, as a camera would."""

@@ -23,8 +23,8 @@ SEI_UUID = bytes.fromhex("9b6a8f0e4c1d4e7fa2538d17c0be64f1")
 _SEI_STAMP = struct.Struct(">QI")
 _SEI_PAYLOAD_TYPE = 5
 _SEI_NAL_HEADER = {VideoCodec.H264: b"\x06", VideoCodec.H265: b"\x4e\x01"}
-_START = re.compile(rb"\0\0\1")
-_EMULATION = re.compile(rb"\0\0(?=[\0-\3])")
+_START = re.compile(rb"\x00\x00\x01")
+_EMULATION = re.compile(rb"\x00\x00(?=[\x00-\x03])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def split_nals(data: bytes) -> list[bytes]:
     # A four-byte start code leaves its first zero behind the previous unit; no unit ends in zero.
     return [
         data[start:end].rstrip(b"\0") if end < len(data) else data[start:end]
-        for start, end in zip(starts, ends, strict=True)
+        for start, end in zip(starts, ends, strict=False)
     ]
 
 

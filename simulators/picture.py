@@ -158,10 +158,10 @@ def read_barcode(luma: Luma) -> int | None:
 
 
 def hue_deg(label: str) -> float:
-    """The colour of a channel, from the number at the end of its label."""
-    digits = label[len(label.rstrip("0123456789")) :]
-    number = int(digits) if digits else zlib.crc32(label.encode()) % 1000
-    return number * GOLDEN_ANGLE_DEG % 360
+    """The colour of a channel, from its label: series apart, and within a series by number."""
+    series = label.rstrip("0123456789")
+    number = int(label[len(series) :] or 0)
+    return (number * GOLDEN_ANGLE_DEG + zlib.crc32(series.encode())) % 360
 
 
 @dataclass(frozen=True, slots=True)

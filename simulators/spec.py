@@ -38,7 +38,11 @@ class ChannelSpec:
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """What the channels of a device send. The GOP length divides the 60 s loop."""
+    """What the channels of a device send. The GOP length divides the loop.
+
+    rtcp    sender reports over UDP, from and to the odd port
+    loop_s  60, so that the picture tells the time; less only where a test is in a hurry
+    """
 
     codec: VideoCodec = VideoCodec.H264
     width: int = 640
@@ -48,6 +52,7 @@ class VideoSpec:
     bits_per_s: int = 600_000
     audio: bool = True
     rtcp: bool = False
+    loop_s: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,10 @@ class DeviceSpec:
             raise Invalid(f"a device has 1 to {CHANNELS_MAX} channels, not {len(self.channels)}")
 
 
+SIZES = {(320, 180): 250_000, (640, 360): 600_000, (1280, 720): 1_500_000}
+"""Picture sizes on offer and the bits per second that keep the bar code and the clock crisp."""
+
+
 def label_of(gb_id: str) -> str:
     """The short name for the picture, from the serial of a code: `...0003` -> `CAM 03`."""
     digits = "".join(c for c in gb_id[-6:] if c.isdigit()) or "0"
@@ -110,6 +119,7 @@ def numbered_channels(first_gb_id: str, count: int, name: str) -> Sequence[Chann
 
 __all__ = [
     "CHANNELS_MAX",
+    "SIZES",
     "ChannelSpec",
     "DeviceSpec",
     "PlatformSpec",

@@ -120,7 +120,7 @@ def _migrate(words: argparse.Namespace) -> int:
     from vsp.store import migrate
 
     settings = _load(words)
-    migrate(settings)
+    asyncio.run(migrate(settings))
     print(f"schema is up to date: {settings.database_url.rpartition('@')[2]}")
     return 0
 

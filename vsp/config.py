@@ -134,6 +134,7 @@ class StoreConfig(Section):
     s3_endpoint: str = Field("", description="Host:port of an S3 server.")
     s3_bucket: str = Field("vsp", description="Bucket of objects.")
     s3_secure: bool = Field(True, description="TLS towards the S3 server.")
+    s3_region: str = Field("us-east-1", description="Region written into S3 signatures.")
     s3_credentials: Path | None = Field(
         None, description="File with access key and secret key, one a line, mode 0600."
     )

@@ -210,10 +210,13 @@ async def _database(config: Config) -> str:
 async def _store(config: Config) -> str:
     objects = open_objects(config)
     key = f"v1/doctor/{SystemIds().row_id()}.txt"
-    async with asyncio.timeout(20):
-        await objects.put(key, b"doctor", {})
-        read = await objects.read(key, 0, 6)
-        await objects.delete(key)
+    try:
+        async with asyncio.timeout(20):
+            await objects.put(key, b"doctor", {})
+            read = await objects.read(key, 0, 6)
+            await objects.delete(key)
+    finally:
+        await objects.close()
     if read != b"doctor":
         raise OSError(f"{config.store.kind} store gave back other bytes than it was given")
     return f"{config.store.kind} store wrote, read back and deleted an object."

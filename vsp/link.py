@@ -130,7 +130,7 @@ def error_from_wire(wire: object) -> VspError:
 class Call:
     """One method of MediaControl: its arguments by name. The server answers its return value."""
 
-    arguments: Mapping[str, object]
+    arguments: Mapping[str, type[Any]]
 
 
 CALLS: Mapping[str, Call] = {

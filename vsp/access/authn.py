@@ -8,9 +8,11 @@ a locked name take the same time and answer the same sentence.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vsp.access.passwords import PasswordHasher, check_password, generate_password
@@ -81,16 +83,23 @@ class Authenticator:
     async def sign_in(self, name: str, password: str, address: str) -> SignedIn:
         """Open a session. Raises SignInNeeded, always with the same words."""
         name = clean_name(name)
-        self._trying[name] += 1  # tries under way count, or a burst would outrun the lock
-        try:
+        with self._trying_as(name):
             user = await self._verify(name, password, address)
-        finally:
-            self._trying[name] -= 1
-            if not self._trying[name]:
-                del self._trying[name]
         if user is None:
             raise self._refusal()
         return await self._open_session(user, address)
+
+    @contextlib.contextmanager
+    def _trying_as(self, name: str) -> Iterator[None]:
+        """Count a try while it is under way, or a burst of them would outrun the lock."""
+        key = name.casefold()
+        self._trying[key] += 1
+        try:
+            yield
+        finally:
+            self._trying[key] -= 1
+            if not self._trying[key]:
+                del self._trying[key]
 
     async def _verify(self, name: str, password: str, address: str) -> User | None:
         locked = await self._locked(name)
@@ -107,7 +116,7 @@ class Authenticator:
     async def _locked(self, name: str) -> bool:
         since = UtcMicros(self._clock.now_us() - self._rules.lock_s * MICROS)
         failed = await self._people.failed_sign_ins(name, since)
-        return failed + self._trying[name] > self._rules.tries
+        return failed + self._trying[name.casefold()] > self._rules.tries
 
     def _refusal(self) -> SignInNeeded:
         return SignInNeeded(
@@ -131,21 +140,26 @@ class Authenticator:
         return SignedIn(token, session, user)
 
     async def actor_of(self, token: str, address: str) -> tuple[Actor, WebSession]:
-        """Who holds this token now. Raises SignInNeeded; an outlived session is removed."""
+        """Who holds this token now; counts as use. Raises SignInNeeded."""
+        session, user = await self.session(hash_token(token))
         now_us = self._clock.now_us()
-        found = await self._people.session(hash_token(token))
-        if found is None:
-            raise SignInNeeded("the session is unknown or has ended", next_step="sign in again")
-        session, user = found
-        if now_us >= self.ends_at_us(session):
-            await self._people.end_sessions(token_hash=session.token_hash)
-            raise SignInNeeded("the session has ended", next_step="sign in again")
-        if not user.enabled:
-            raise SignInNeeded("the session has ended", next_step="ask an administrator")
         if now_us - session.seen_at_us >= TOUCH_EVERY_S * MICROS:
             await self._people.touch_session(session.token_hash, now_us)
             session = replace(session, seen_at_us=now_us)
         return Actor(user, session.token_hash, address), session
+
+    async def session(self, session_id: str) -> tuple[WebSession, User]:
+        """A session that has not ended, without counting as use. An outlived one is removed."""
+        found = await self._people.session(session_id)
+        if found is None:
+            raise SignInNeeded("the session is unknown or has ended", next_step="sign in again")
+        session, user = found
+        if self._clock.now_us() >= self.ends_at_us(session):
+            await self._people.end_sessions(token_hash=session.token_hash)
+            raise SignInNeeded("the session has ended", next_step="sign in again")
+        if not user.enabled:
+            raise SignInNeeded("the session has ended", next_step="ask an administrator")
+        return session, user
 
     def ends_at_us(self, session: WebSession) -> UtcMicros:
         """When the session ends unless it is used: the earlier of its age and its idleness."""
@@ -156,20 +170,24 @@ class Authenticator:
         await self._people.end_sessions(token_hash=session_id)
 
     async def change_password(self, actor: Actor, old: str, new: str) -> None:
-        """Replace one's own password and end every session of the account, this one too.
+        """Replace one's own password and end every other session of the account.
 
         Wrong old passwords count towards the lock like failed sign-ins: a stolen session must not
         become a place to guess.
         """
         name = actor.user.name
-        found = None if await self._locked(name) else await self._people.user_by_name(name)
-        if not await self._hasher.verify(found[1] if found else None, old):
-            await self._people.note_sign_in(name, actor.address, False, self._clock.now_us())
-            raise Denied("the old password is wrong", next_step="type it again")
+        with self._trying_as(name):
+            if await self._verify(name, old, actor.address) is None:
+                raise Denied(
+                    "the old password is wrong, or there were too many tries",
+                    next_step="type it again",
+                )
         check_password(new, name)
         if new == old:
             raise Invalid("the new password is the old one", next_step="choose another")
+        session, _ = await self.session(actor.session_id)
         await self.set_password(actor.user.id, new, must_change=False)
+        await self._people.save_session(session)
 
     async def set_password(self, user_id: UserId, password: str, *, must_change: bool) -> None:
         """Store the hash and end the account's sessions. The caller has checked the password."""

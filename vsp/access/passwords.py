@@ -1,8 +1,8 @@
 """Passwords: which are refused, and how they are hashed without stopping the loop.
 
-argon2id with 3 passes over 64 MiB (RFC 9106 4, second recommended option, one lane): about 0.15 s of
-one core. The work runs in a small thread pool of our own (the binding releases the interpreter
-lock), because the signalling loop may not stand still for 20 ms.
+argon2id with 3 passes over 64 MiB (RFC 9106 4, second recommended option, but with one lane):
+about 0.15 s of one core. The work runs in a small thread pool of our own (the binding releases the
+interpreter lock), because the signalling loop may not stand still for 20 ms.
 """
 
 from __future__ import annotations
@@ -42,17 +42,18 @@ _THREADS = 2
 _WAITING_MAX = 32
 """Hashes in the queue: about 3 s of work. Beyond that a sign-in is refused, not delayed."""
 
-_COMMON_WORDS = frozenset(
-    "abc abcd access account admin administrator apple asdf asdfgh asdfghjkl baseball batman camera "
-    "changeme charlie china computer daniel default demo device donald dragon flower football "
-    "freedom george google guest hello hikvision hunter huawei dahua iloveyou jordan killer letmein "
-    "login lovely love manager maggie master matrix michael michelle monkey mustang nicole ninja "
-    "nothing operator pass passcode passwd password princess qazwsx qazwsxedc qwer qwert qwerty "
-    "qwertyuiop root samsung secret security server shadow solo soccer starwars summer sunshine "
-    "super superman superuser supervisor support sysadmin system test tester thomas tigger trustno "
-    "uniview user video vsp welcome whatever winter woaini wangyi xiaoming zaq zaqwsx zxcv zxcvbn "
-    "zxcvbnm correcthorsebatterystaple".split()
-)
+_COMMON_TEXT = """
+abc abcd access account admin administrator apple asdf asdfgh asdfghjkl baseball batman camera
+changeme charlie china computer correcthorsebatterystaple dahua daniel default demo device
+donald dragon flower football freedom george google guest hello hikvision huawei hunter
+iloveyou jordan killer letmein login love lovely maggie manager master matrix michael michelle
+monkey mustang nicole ninja nothing operator pass passcode passwd password princess qazwsx
+qazwsxedc qwer qwert qwerty qwertyuiop root samsung secret security server shadow soccer solo
+starwars summer sunshine super superman superuser supervisor support sysadmin system test
+tester thomas tigger trustno uniview user video vsp wangyi welcome whatever winter woaini
+xiaoming zaq zaqwsx zxcv zxcvbn zxcvbnm
+"""
+_COMMON_WORDS = frozenset(_COMMON_TEXT.split())
 """Words that, alone or repeated or with digits and signs around, are on every guessing list."""
 
 _WALKS = (

@@ -88,8 +88,8 @@ class TicketVerifier:
         return ticket
 
 
-def make_keys(keys_dir: Path) -> TicketSigner:
-    """Load the signing key; on the first start make it. Idempotent.
+def load_signer(keys_dir: Path) -> TicketSigner:
+    """The private half; on the first start both halves are made. Idempotent.
 
     The private half is written with mode 0600 and only ever moved into place whole; the public half
     is written beside it whenever it is missing or differs.
@@ -181,7 +181,7 @@ def _parse(payload: bytes) -> Ticket:
     """The signed payload; it is ours, so anything unexpected is a ticket of another version."""
     try:
         view, channel, kind, user, expires_us = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Denied("the media ticket is of another version") from error
     texts = (view, channel, kind, user)
     if not all(isinstance(text, str) for text in texts) or not isinstance(expires_us, int):

@@ -83,8 +83,8 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
         context.load_cert_chain(files.certificate, files.key)
     except (OSError, ssl.SSLError) as error:
         raise Invalid(
-            f"the certificate {files.certificate} and the key {files.key} cannot be used: {error}",
-            next_step="check web.tls_cert and web.tls_key: PEM, one pair, readable by this user",
+            f"web.tls_cert {files.certificate} and web.tls_key {files.key} cannot be used: {error}",
+            next_step="both must be PEM, belong together and be readable by this user",
         ) from error
     return context
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from vsp.access.authn import Authenticator, SignedIn, clean_name
 from vsp.access.passwords import PasswordHasher, check_password
 from vsp.access.policy import Resource, ResourceKind
 from vsp.access.scope import Access
-from vsp.errors import Conflict, Invalid, VspError
-from vsp.model.ids import UserId
+from vsp.errors import Conflict, Invalid
+from vsp.model.ids import UserId, UtcMicros
 from vsp.model.people import Action, Actor, Role, User
-from vsp.ports import AuditLog, Clock, Ids, Metrics, People, WebSession
+from vsp.ports import AuditLog, Clock, Ids, People, WebSession
 
 _NAME = re.compile(r"[\w.@-]{2,32}")
 """Names of users: letters of any script, digits, `_ . @ -`; nothing that could forge a log line."""
 
 DISPLAY_NAME_LENGTH_MAX = 64
+
 
 CutViews = Callable[[UserId, str, str | None], Awaitable[None]]
 """(user, cause, session or None for all): close the user's open views."""
@@ -40,7 +42,6 @@ class Accounts:
         audit: AuditLog,
         clock: Clock,
         ids: Ids,
-        metrics: Metrics,
         cut_views: CutViews,
     ) -> None:
         self._people = people
@@ -50,28 +51,25 @@ class Accounts:
         self._audit = audit
         self._clock = clock
         self._ids = ids
-        self._metrics = metrics
         self._cut_views = cut_views
 
     async def sign_in(self, name: str, password: str, address: str) -> SignedIn:
         """Open a session. Raises SignInNeeded; the try is audited either way."""
-        who = clean_name(name)
-        try:
-            async with self._audit.act(
-                None, Action.OWN_SESSION, "session", "sign in", address, who
-            ):
-                signed_in = await self._authenticator.sign_in(name, password, address)
-        except VspError:
-            self._metrics.count("vsp_sign_ins", result="refused")
-            raise
-        self._metrics.count("vsp_sign_ins", result="ok")
-        return signed_in
+        async with self._audit.act(
+            None, Action.OWN_SESSION, "session", "sign in", address, clean_name(name)
+        ):
+            return await self._authenticator.sign_in(name, password, address)
 
     async def actor_of(self, token: str, address: str) -> tuple[Actor, WebSession]:
         return await self._authenticator.actor_of(token, address)
 
-    def session_end_us(self, session: WebSession) -> int:
+    def session_end_us(self, session: WebSession) -> UtcMicros:
         return self._authenticator.ends_at_us(session)
+
+    async def require_session(self, actor: Actor, action: Action) -> None:
+        """For long-lived sockets: session and right, asked again without counting as use."""
+        _, user = await self._authenticator.session(actor.session_id)
+        self._access.require(replace(actor, user=user), action)
 
     async def sign_out(self, actor: Actor) -> None:
         """End this session and the views opened in it."""
@@ -82,7 +80,7 @@ class Accounts:
             await self._cut_views(actor.user.id, "the viewer signed out", actor.session_id)
 
     async def change_password(self, actor: Actor, old: str, new: str) -> None:
-        """Replace one's own password; every session of the account ends."""
+        """Replace one's own password; every other session of the account ends."""
         async with self._access.act(
             actor, Action.OWN_SESSION, user_resource(actor.user.id), "change password"
         ):

@@ -12,6 +12,7 @@ from vsp.access.ticket import TicketSigner
 from vsp.actions.accounts import Accounts
 from vsp.actions.channels import Channels
 from vsp.actions.devices import Devices
+from vsp.actions.enquiries import Enquiries
 from vsp.actions.overview import Overview
 from vsp.actions.views import Streams, Views
 from vsp.config import Config
@@ -44,15 +45,19 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """Every use case of the platform."""
+    """Every use case of the platform, and the clock, chance and counters they run on."""
 
     access: Access
     authenticator: Authenticator
     accounts: Accounts
     devices: Devices
+    enquiries: Enquiries
     channels: Channels
     views: Views
     overview: Overview
+    clock: Clock
+    ids: Ids
+    metrics: Metrics
 
 
 def assemble(
@@ -90,7 +95,6 @@ def assemble(
         audit=books.audit,
         clock=clock,
         ids=ids,
-        metrics=metrics,
         cut_views=views.cut_user,
     )
     devices = Devices(
@@ -122,7 +126,19 @@ def assemble(
         open_views=lambda: views.open_count,
         metrics_text=metrics_text,
     )
-    return Actions(access, authenticator, accounts, devices, channels, views, overview)
+    return Actions(
+        access=access,
+        authenticator=authenticator,
+        accounts=accounts,
+        devices=devices,
+        enquiries=Enquiries(signal=signal, access=access),
+        channels=channels,
+        views=views,
+        overview=overview,
+        clock=clock,
+        ids=ids,
+        metrics=metrics,
+    )
 
 
 def _rules(config: Config) -> SessionRules:

@@ -1,4 +1,4 @@
-"""Devices: adding, changing, removing, asking them; and the unknown ones that knock.
+"""Devices: adding, changing, removing; and the unknown ones that knock.
 
 The only writer of devices. The row comes first, then signalling is told, so that a device which
 registers in between is at worst challenged once more.
@@ -7,8 +7,9 @@ registers in between is at worst challenged once more.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from vsp.access.passwords import check_device_password
 from vsp.access.policy import Resource, ResourceKind
@@ -18,7 +19,6 @@ from vsp.errors import Conflict, Invalid, NotFound, VspError
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import (
     Candidate,
-    CatalogDiff,
     Device,
     DeviceSecret,
     DeviceSettings,
@@ -32,11 +32,8 @@ from vsp.ports import (
     ChangeLog,
     Clock,
     DeviceBook,
-    DeviceFacts,
     Page,
     PageRequest,
-    SignalControl,
-    TraceLine,
 )
 
 _GB_ID = re.compile(r"[0-9]{20}")
@@ -107,14 +104,21 @@ class DeviceChanges:
         return ", ".join(name for name in fields if getattr(self, name) is not None) or "nothing"
 
 
+class Announcements(Protocol):
+    """What signalling must hear of the register. `SignalControl` has it."""
+
+    def device_added(self, device: Device, secret: DeviceSecret) -> None: ...
+    def device_removed(self, device_id: DeviceId) -> None: ...
+
+
 class Devices:
-    """Use cases about devices and candidates."""
+    """Use cases about the register of devices and the candidates."""
 
     def __init__(
         self,
         *,
         book: DeviceBook,
-        signal: SignalControl,
+        signal: Announcements,
         changes: ChangeLog,
         access: Access,
         clock: Clock,
@@ -159,22 +163,6 @@ class Devices:
         if until_us - from_us > HISTORY_US_MAX:
             raise Invalid(f"a history covers {_PRESENTABLE_DAYS} days at the most")
         return await self._changes.between(f"device:{device.id}", Axis.PRESENCE, from_us, until_us)
-
-    async def trace(self, actor: Actor, reference: str, limit: int) -> Sequence[TraceLine]:
-        """The device's last SIP messages, secrets removed. Reading them is audited."""
-        device = await self._access.device(actor, reference, Action.TRACE)
-        async with self._access.act(actor, Action.TRACE, device_resource(device.id), "trace"):
-            return self._signal.trace(device.id, limit)
-
-    async def info(self, actor: Actor, reference: str) -> DeviceFacts:
-        """Ask the device now who made it (GB/T 28181-2016 9.5.3)."""
-        device = await self._access.device(actor, reference, Action.TRACE)
-        return await self._signal.device_info(device.id)
-
-    async def status(self, actor: Actor, reference: str) -> Mapping[str, str]:
-        """Ask the device now how it is (GB/T 28181-2016 9.5.4)."""
-        device = await self._access.device(actor, reference, Action.TRACE)
-        return await self._signal.device_status(device.id)
 
     # ---- changing -----------------------------------------------------------------------------
 
@@ -232,6 +220,8 @@ class Devices:
         ):
             if wanted.password is not None:
                 check_device_password(wanted.password, device.gb_id)
+            if wanted.settings is not None:
+                _check_settings(wanted.settings)
             if wanted.name is not None:
                 wanted = replace(wanted, name=clean_text(wanted.name))
             return await self._entry(await self._update(device.id, wanted))
@@ -266,16 +256,6 @@ class Devices:
             self._counts.drop(device.id)
             if self.on_removed is not None:
                 await self.on_removed(device.id, "the device was removed")
-
-    async def refresh_catalog(self, actor: Actor, reference: str) -> CatalogDiff:
-        """Ask for the catalogue now and wait for it (GB/T 28181-2016 9.5.2)."""
-        device = await self._access.device(actor, reference, Action.DEVICE_MANAGE)
-        async with self._access.act(
-            actor, Action.DEVICE_MANAGE, device_resource(device.id), "refresh catalogue"
-        ):
-            diff = await self._signal.refresh_catalog(device.id)
-            self._counts.drop(device.id)
-            return diff
 
     # ---- candidates ---------------------------------------------------------------------------
 
@@ -320,7 +300,22 @@ def _checked(new: NewDevice) -> NewDevice:
             next_step="GB/T 28181-2016 annex D: 8 digits centre, 2 industry, 3 type, 7 number",
         )
     check_device_password(new.password, new.gb_id)
+    _check_settings(new.settings)
     return replace(new, name=clean_text(new.name))
+
+
+_USERNAME = re.compile(r'[^"\\\x00-\x1f\x7f]{1,64}')
+"""What can stand between quotes in a digest header (RFC 3261 25.1) without escapes."""
+
+_VERSION = re.compile(r"[0-9A-Za-z._/-]{1,16}")
+
+
+def _check_settings(settings: DeviceSettings) -> None:
+    """Raises Invalid naming the field."""
+    if settings.auth_username is not None and not _USERNAME.fullmatch(settings.auth_username):
+        raise Invalid("auth_username has 1 to 64 characters without quotes and control characters")
+    if settings.version is not None and not _VERSION.fullmatch(settings.version):
+        raise Invalid("version is a word like 2016 or 2022")
 
 
 def clean_text(text: str) -> str:

@@ -162,8 +162,21 @@ def _new_device(cells: Mapping[str, str]) -> NewDevice:
         password=cells.get("password", ""),
         name=cells.get("name", ""),
         settings=settings,
-        record_plan=_choice(cells, "record", RecordPlan),
+        record_plan=_plan(cells),
     )
+
+
+_YES = frozenset({"always", "true", "yes", "1", "是"})
+_NO = frozenset({"none", "false", "no", "0", "否"})
+
+
+def _plan(cells: Mapping[str, str]) -> RecordPlan | None:
+    text = cells.get("record", "").lower()
+    if text in _YES or text in _NO:
+        return RecordPlan.ALWAYS if text in _YES else RecordPlan.NONE
+    if text:
+        raise Invalid(f"record {text[:20]!r} is not one of always, none")
+    return None
 
 
 def _choice(cells: Mapping[str, str], column: str, kind: type[E]) -> E | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from vsp.model.changes import ChangePoint
 from vsp.model.device import Presence, RecordPlan
@@ -151,7 +152,7 @@ def _explain(start_us: UtcMicros, end_us: UtcMicros, evidence: Evidence) -> list
         cuts.update(point.at_us for point in points)
     edges = sorted(cut for cut in cuts if start_us <= cut <= end_us)
     gaps: list[Gap] = []
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         cause, why = _cause(left, evidence)
         last = gaps[-1] if gaps else None
         if last is not None and (last.cause, last.evidence) == (cause, why):

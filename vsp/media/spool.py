@@ -141,6 +141,8 @@ class SpooledSegment:
 
     number     position of its BEGIN in the log: unique for ever
     parts      (tag, object bytes covered up to and including this part), in order
+    changed    set for the shipper, its only waiter, when a fragment or the end was added
+    released   its bytes may be gone from the spool; the object has them, at the same offsets
     """
 
     number: int
@@ -153,6 +155,7 @@ class SpooledSegment:
     end: EndReason | None = None
     hasher: hashlib._Hash = field(default_factory=hashlib.sha256)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    released: bool = False
 
     @property
     def end_us(self) -> UtcMicros:
@@ -331,6 +334,7 @@ class Spool:
     def release(self, segment: SpooledSegment) -> None:
         """The segment is an object and in the journal: its bytes may go."""
         self._append(segment, Kind.DONE, 0, b"", always=True)
+        segment.released = True
         self._live.pop(segment.number, None)
         self._trim()
 
@@ -588,17 +592,20 @@ class _Record:
 
 def _records(path: Path, base: int) -> Iterator[_Record]:
     """The whole records of a chunk, in order, up to the first torn or altered one."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-        with memoryview(mapped) as view:
-            offset = 0
-            while offset < len(view):
-                record = _record_at(view, offset, base)
-                if record is None:
-                    log.warning("spool ends torn", chunk=str(path), offset=offset, of=len(view))
-                    return
-                yield record
-                offset += _HEAD.size + len(record.body)
-                record.body.release()
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        offset = 0
+        while offset < len(view):
+            record = _record_at(view, offset, base)
+            if record is None:
+                log.warning("spool ends torn", chunk=str(path), offset=offset, of=len(view))
+                return
+            yield record
+            offset += _HEAD.size + len(record.body)
+            record.body.release()
 
 
 def _record_at(view: memoryview, offset: int, base: int) -> _Record | None:

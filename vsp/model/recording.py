@@ -29,6 +29,7 @@ class EndReason(StrEnum):
     FORMAT_CHANGED = "format_changed"
     CLOCK_STEP = "clock_step"
     WORKER_LOST = "worker_lost"
+    STORAGE_FAILURE = "storage_failure"
 
 
 class GapCause(StrEnum):

@@ -1,9 +1,9 @@
 """Which strangers are answered at all. Pure; `now` is monotonic seconds.
 
 UDP sources are forged at will, so an answer to a stranger is paid for by whoever really lives at
-the address. Two rules keep that cheap: never more than twice the bytes that came in, and never more
-than a few answers a second for a source, then silence (RFC 3261 26.1.5 on amplification). One bucket
-over all strangers bounds the sum when every packet bears another source.
+the address. Two rules keep that cheap: never more than twice the bytes that came in, and never
+more than a few answers a second for a source, then silence (RFC 3261 26.1.5 on amplification).
+One bucket over all strangers bounds the sum when every packet bears another source.
 
 Known device ids never come here: after an outage the whole fleet registers at once, often from
 behind one address, and must not be held back.
@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 ANSWERS_PER_S = 5.0
-"""Answers a second to one unknown source: enough for a device being set up, which sends two a try."""
+"""Answers a second to one unknown source: enough for a device being set up, with two a try."""
 
 ANSWERS_BURST = 5.0
-"""Answers at once after silence: a REGISTER, its authenticated repeat, and a few retransmissions."""
+"""Answers at once after silence: a REGISTER, its authenticated repeat, a few retransmissions."""
 
 ALL_ANSWERS_PER_S = 1000.0
 """Answers a second to all unknown sources together: below 3 % of what one core can answer."""

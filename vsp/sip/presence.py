@@ -1,10 +1,10 @@
 """Who is there: the table of devices and the rules by which they come and go. Pure.
 
 A device is ONLINE from a successful REGISTER, or from a heartbeat within a valid registration. It
-goes OFFLINE when `interval x misses` seconds bring no sign of life, when its registration ends, when
-it unregisters, or when its TCP connection stays closed for the settable leave. Between these edges
-nothing moves: a late heartbeat, a renewed registration or a new port change no state, so the state
-cannot flap with a network that merely jitters (GB/T 28181-2016 9.6, 9.1).
+goes OFFLINE when `interval x misses` seconds bring no sign of life, when its registration ends,
+when it unregisters, or when its TCP connection stays closed for the settable leave. Between these
+edges nothing moves: a late heartbeat, a renewed registration or a new port change no state, so the
+state cannot flap with a network that merely jitters (GB/T 28181-2016 9.6, 9.1).
 
 Each edge yields one ChangePoint whose evidence says in words what was seen. Timers run on monotonic
 seconds named `now`; wall time only goes into rows. One heap entry stands for each online device and
@@ -101,7 +101,7 @@ class Entry:
 
     def __init__(self, device: Device, secret: DeviceSecret) -> None:
         self.device = device
-        self.digest_secret = Secret(secret.password)
+        self.digest_secret = _secret(secret)
         self.binding = device.binding
         self.peer: Peer | None = None
         self.presence = device.presence
@@ -135,6 +135,11 @@ class Entry:
             self.presence,
             self.presence_since_us,
         )
+
+
+def _secret(secret: DeviceSecret) -> Secret | None:
+    """None for an empty password: such a device is refused, it could be anybody."""
+    return Secret(secret.password) if secret.password else None
 
 
 class Roster:
@@ -208,7 +213,7 @@ class Roster:
             self._by_gb_id.pop(entry.gb_id, None)
             self._by_gb_id[device.gb_id] = entry
         entry.device = device
-        entry.digest_secret = Secret(secret.password)
+        entry.digest_secret = _secret(secret)
         if entry.presence is Presence.ONLINE:
             self._reschedule(entry)
 
@@ -233,9 +238,7 @@ class Roster:
 
     # ---- what the network said --------------------------------------------------------------
 
-    def bind(
-        self, entry: Entry, binding: Binding, peer: Peer, expires_s: int, now: float
-    ) -> None:
+    def bind(self, entry: Entry, binding: Binding, peer: Peer, expires_s: int, now: float) -> None:
         """An authenticated REGISTER: the binding is this one now, the device is there."""
         now_us = binding.registered_at_us
         entry.binding = binding
@@ -322,9 +325,7 @@ class Roster:
         # A stepped wall clock must not put a later edge before an earlier one.
         entry.presence_since_us = max(now_us, UtcMicros(entry.presence_since_us + 1))
         self._dirty[entry.id] = None
-        self._edges.append(
-            Edge(entry.id, presence, cause, evidence, entry.presence_since_us)
-        )
+        self._edges.append(Edge(entry.id, presence, cause, evidence, entry.presence_since_us))
 
     # ---- time -------------------------------------------------------------------------------
 

@@ -43,10 +43,28 @@ class Sighting:
 
 _ROWS = (
     Quirk(
-        "odd-framing",
-        "RFC 3261 18.3, 20.14 and 8.1.1.7: Content-Length, Via branch and rport",
-        "Hikvision (length 0 with a body), Hikvision platform (Via without branch)",
-        "the body is what the datagram holds; transactions match on Call-ID and CSeq",
+        "content-length-wrong",
+        "RFC 3261 18.3 and 20.14: Content-Length is the length of the body",
+        "Hikvision (another length, or 0 with a body), Dahua (0 in catalogue answers)",
+        "over UDP the body is what the datagram holds",
+    ),
+    Quirk(
+        "bare-line-feeds",
+        "RFC 3261 7: header lines end with CRLF",
+        "several small stacks",
+        "read all the same",
+    ),
+    Quirk(
+        "method-in-lower-case",
+        "RFC 3261 7.1: methods are written in capitals (GB/T 28181-2016 prints them mixed)",
+        "several",
+        "read as if in capitals",
+    ),
+    Quirk(
+        "via-without-branch",
+        "RFC 3261 8.1.1.7: each Via carries a branch (examples of GB/T 28181-2016 have none)",
+        "Hikvision platforms",
+        "the whole Via, Call-ID and CSeq tell requests apart",
     ),
     Quirk(
         "from-without-id",
@@ -112,7 +130,7 @@ _ROWS = (
         "sumnum-changes",
         "GB/T 28181-2016 annex A.2.6: SumNum is the total of the whole answer",
         "several: it changes between packets of one answer",
-        "the largest value counts; what is short of it is kept as partial",
+        "the largest value counts; what differs from it at the end is kept as partial",
     ),
     Quirk(
         "catalog-without-self",

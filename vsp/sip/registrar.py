@@ -25,7 +25,14 @@ from vsp.model.ids import GbId, UtcMicros
 from vsp.ports import ChangeLog, DeviceBook, Metrics
 from vsp.sip.admission import Bucket
 from vsp.sip.core.agent import Peer
-from vsp.sip.core.digest import Accepted, Challenge, DigestServer
+from vsp.sip.core.digest import (
+    Accepted,
+    Challenge,
+    DigestServer,
+    NonceIssuer,
+    Refused,
+    parse_auth,
+)
 from vsp.sip.core.manscdp.envelope import format_time
 from vsp.sip.core.message import Message
 from vsp.sip.presence import Edge, Entry, Roster, address
@@ -87,13 +94,14 @@ class Registrar:
         self,
         config: SipConfig,
         roster: Roster,
-        digest: DigestServer,
+        issuer: NonceIssuer,
         quirks: QuirkLedger,
         metrics: Metrics,
     ) -> None:
         self._config = config
         self._roster = roster
-        self._digest = digest
+        self._issuer = issuer
+        self._digest = DigestServer(config.domain, issuer)
         self._quirks = quirks
         self._metrics = metrics
         self._failures: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
@@ -135,16 +143,7 @@ class Registrar:
         header = message.header("authorization")
         if header is not None and not header.lstrip().lower().startswith("digest"):
             self._quirks.seen(entry.id, "foreign-auth-scheme", now_us)
-        result = self._digest.check(
-            header,
-            "REGISTER",
-            entry.gb_id,
-            entry.settings.auth_username or entry.gb_id,
-            entry.digest_secret,
-            peer.host,
-            now,
-            entry.settings.digest,
-        )
+        result = self._check(entry, header, peer.host, now)
         if isinstance(result, Accepted):
             return None
         if isinstance(result, Challenge):
@@ -157,6 +156,25 @@ class Registrar:
             "registration refused", device=entry.id, peer=address(peer), reason=result.reason
         )
         return FORBIDDEN
+
+    def _check(
+        self, entry: Entry, header: str | None, host: str, now: float
+    ) -> Accepted | Challenge | Refused:
+        if entry.digest_secret is None:
+            return Refused("the device has no password")
+        algorithm = entry.settings.digest
+        username = entry.settings.auth_username or entry.gb_id
+        secret = entry.digest_secret
+        result = self._digest.check(
+            header, "REGISTER", entry.gb_id, username, secret, host, now, algorithm
+        )
+        if isinstance(result, Refused) and header is not None and self._foreign_nonce(header):
+            # A nonce from before our restart: 403 would keep the device away for minutes.
+            return self._digest.challenge(entry.gb_id, host, now, algorithm, stale=True)
+        return result
+
+    def _foreign_nonce(self, header: str) -> bool:
+        return self._issuer.issued_s(parse_auth(header)[1].get("nonce", "")) is None
 
     def _failure_answered(self, gb_id: str, host: str, now: float) -> bool:
         key = (gb_id, host)
@@ -317,13 +335,13 @@ class CandidateTable:
 # ---- write-behind ---------------------------------------------------------------------------
 
 FLUSH_PERIOD_S = 1.0
-"""How far rows lag behind: a crash loses at most this much of last_seen, which a heartbeat mends."""
+"""How far rows lag behind: a crash loses this much of last_seen, which a heartbeat mends."""
 
 FLUSH_ROWS_MAX = 1000
 """Rows of one write: about 5 ms of the loop's time at 3-7 us a row."""
 
 FLUSH_TIMEOUT_S = 30.0
-"""Longest wait for one write; then it is tried again, so that a hung connection shows in the log."""
+"""Longest wait for one write; then it is tried again, so that a hung store shows in the log."""
 
 POINTS_MAX = 200_000
 """Change points kept while the database is away: four for each device of the largest fleet. Beyond

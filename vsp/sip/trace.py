@@ -1,8 +1,8 @@
 """The last SIP messages of each device, as an administrator reads them.
 
-Writing stands in the receive path, so it only keeps bytes; decoding, and the removal of secrets, are
-done for the few lines that somebody reads. What must never be shown (digest responses, passwords in
-bodies) is removed in `render`, the only way out of here.
+Writing stands in the receive path, so it only keeps bytes; decoding, and the removal of secrets,
+are done for the few lines that somebody reads. What must never be shown (digest responses,
+passwords in bodies) is removed in `render`, the only way out of here.
 
 Heartbeats are nine tenths of all traffic and would push out what matters, so only the latest few of
 a device are kept. Unknown peers share one small ring: they can flood each other only.
@@ -39,12 +39,18 @@ ALL_BYTES_MAX = 64 << 20
 STRANGERS_LINES_MAX = 200
 """Messages kept of all unknown peers together."""
 
+HEAD_SEARCHED = 2048
+"""Bytes in which From and To are looked for; they stand among the first headers."""
+
 _BEAT = b"<CmdType>Keepalive"
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_USER = re.compile(rb"\n(From|f|To|t)[ \t]*:[^\r\n]{0,200}?sips?:([^@>;\s]{1,64})@", re.IGNORECASE)
+_FROM = re.compile(rb"\n(?:From|f)[ \t]*:[^\r\n]{0,200}?sips?:([^@>;\s]{1,64})@", re.IGNORECASE)
+_TO = re.compile(rb"\n(?:To|t)[ \t]*:[^\r\n]{0,200}?sips?:([^@>;\s]{1,64})@", re.IGNORECASE)
 _CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*\d+[ \t]+(\w+)", re.IGNORECASE)
 _COMMAND = re.compile(rb"<CmdType>\s*([\w.-]{1,40})", re.IGNORECASE)
-_AUTHORIZATION = re.compile(r"^((?:proxy-)?authorization[ \t]*:.*)$", re.IGNORECASE | re.MULTILINE)
+_AUTHORIZATION = re.compile(
+    r"^((?:proxy-)?authorization[ \t]*:.*(?:\n[ \t].*)*)", re.IGNORECASE | re.MULTILINE
+)
 _RESPONSE = re.compile(r'(response[ \t]*=[ \t]*)("[^"\r\n]*"?|[^,\s]+)', re.IGNORECASE)
 _PASSWORD = re.compile(
     r"(<[\w:.-]{0,40}(?:password|passwd|pwd|psw)[\w:.-]{0,40}(?:\s[^<>]{0,80})?>)[^<]*",
@@ -149,12 +155,18 @@ class TraceBook:
 
 def parties(data: bytes) -> tuple[str, str]:
     """User parts of From and To, "" where there is none. For sorting lines only: not a parser."""
-    head = data[:2048]
-    found = {"f": "", "t": ""}
-    for name, user in _USER.findall(head):
-        found.setdefault(name[:1].lower().decode(), "")
-        found[name[:1].lower().decode()] = user.decode("latin-1")
-    return found["f"], found["t"]
+    return _party(data, b"\nFrom:", _FROM), _party(data, b"\nTo:", _TO)
+
+
+def _party(data: bytes, plain: bytes, odd: re.Pattern[bytes]) -> str:
+    """One of them: by position in the usual spelling, by pattern in any other."""
+    start = data.find(plain, 0, HEAD_SEARCHED)
+    if start >= 0:
+        line = data[start : data.find(b"\n", start + 1)]
+        user = line[line.find(b":", len(plain)) + 1 : line.find(b"@")]
+        return user.decode("latin-1") if user.isdigit() else ""
+    found = odd.search(data, 0, HEAD_SEARCHED)
+    return found[1].decode("latin-1") if found else ""
 
 
 def render(seen: Seen) -> TraceLine:

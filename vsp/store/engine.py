@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
@@ -54,9 +55,13 @@ CHUNK_ROWS = 500
 
 
 class Database(ABC):
-    """A database that is open. `name` is SQLAlchemy's word for the dialect."""
+    """A database that is open. `name` is SQLAlchemy's word for the dialect.
+
+    migrates_itself   whether opening the store may change its schema: nobody else uses it
+    """
 
     name: str
+    migrates_itself: bool
 
     @abstractmethod
     def reading_engine(self) -> AsyncEngine: ...
@@ -114,7 +119,7 @@ class Database(ABC):
             yield
         except exc.IntegrityError as error:
             raise Conflict("a row with this key exists, or one it needs does not") from error
-        except exc.DataError as error:
+        except (exc.DataError, UnicodeError, OverflowError) as error:
             raise Invalid("a value does not fit its column") from error
         except exc.DBAPIError as error:
             raise self._kind_of(error) from error
@@ -144,6 +149,7 @@ class SqliteDatabase(Database):
     """The embedded default: one file, one writer."""
 
     name = "sqlite"
+    migrates_itself = True
 
     def __init__(self, url: sa.URL, clock: Clock) -> None:
         self._url = url
@@ -204,8 +210,8 @@ _READER_PRAGMAS = (*_COMMON_PRAGMAS, "PRAGMA query_only=ON")
 _MIGRATION_PRAGMAS = (*_COMMON_PRAGMAS, "PRAGMA foreign_keys=OFF")
 
 
-def _sqlite_setup(pragmas: tuple[str, ...]) -> Any:
-    def setup(connection: Any, _record: Any) -> None:
+def _sqlite_setup(pragmas: tuple[str, ...]) -> Callable[[DBAPIConnection, object], None]:
+    def setup(connection: DBAPIConnection, _record: object) -> None:
         connection.isolation_level = None  # we BEGIN ourselves; the driver would do it too late
         cursor = connection.cursor()
         for pragma in pragmas:
@@ -231,6 +237,7 @@ class PostgresDatabase(Database):
     """The clustered form: one pool, truth shared with other nodes."""
 
     name = "postgresql"
+    migrates_itself = False
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
@@ -269,7 +276,7 @@ class PostgresDatabase(Database):
     def is_damage(self, error: exc.DBAPIError) -> bool:
         return str(getattr(error.orig, "sqlstate", "") or "").startswith("XX")
 
-    def _engine(self, **pool: Any) -> AsyncEngine:
+    def _engine(self, **pool: object) -> AsyncEngine:
         return create_async_engine(
             self._url,
             connect_args={

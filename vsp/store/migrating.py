@@ -6,8 +6,6 @@ several nodes share it, and an administrator chooses the moment.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -58,8 +56,8 @@ async def check_revision(database: Database) -> None:
         )
 
 
-def _alembic(**attributes: Any) -> AlembicConfig:
-    alembic = AlembicConfig(attributes=attributes)
+def _alembic(connection: sa.Connection | None = None) -> AlembicConfig:
+    alembic = AlembicConfig(attributes={"connection": connection})
     alembic.set_main_option("script_location", SCRIPTS)
     return alembic
 

@@ -5,15 +5,39 @@ from __future__ import annotations
 from typing import Protocol
 
 from vsp.config import Config
+from vsp.errors import Invalid
 from vsp.ports import ObjectStore
+from vsp.store.blobs import FolderObjects
+from vsp.store.s3 import S3Objects, read_credentials
 
 
 class Objects(ObjectStore, Protocol):
     """An object store that is held open: it owns threads."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Let running calls end."""
+        ...
 
 
 def open_objects(config: Config) -> Objects:
-    """The folder or the S3 bucket of the configuration. Opens nothing yet but its threads."""
-    ...
+    """The folder or the S3 bucket of the configuration. Reaches for nothing until first used.
+
+    Raises Invalid and Denied for settings and credentials that cannot work.
+    """
+    store = config.store
+    if store.kind == "folder":
+        return FolderObjects(config.objects_dir)
+    if store.s3_credentials is None:
+        raise Invalid("store.kind=s3 needs store.s3_credentials")
+    access_key, secret_key = read_credentials(store.s3_credentials)
+    try:
+        return S3Objects(
+            store.s3_endpoint,
+            store.s3_bucket,
+            access_key,
+            secret_key,
+            secure=store.s3_secure,
+            region=store.s3_region,
+        )
+    except ValueError as error:
+        raise Invalid(f"store.s3_endpoint {store.s3_endpoint!r}: {error}") from error

@@ -27,7 +27,7 @@ class AccessUnit:
     arrival_us when its first payload arrived, as given to `push`
     nals       video: (begin, end) of each NAL in `data`, start codes and trailing zeros excluded
     config     AAC: the AudioSpecificConfig (ISO 14496-3 1.6.2.1), else empty
-    duration_90k  audio: its length; video: 0 (known only when the next picture comes)
+    duration_90k, rate_hz, channels  audio only; how long a picture lasts the next one tells
     """
 
     kind: Literal["video", "audio"]
@@ -46,7 +46,16 @@ class AccessUnit:
 
 
 class Depacketizer(Protocol):
-    """RTP payloads of one payload type in, access units out. Never raises on remote bytes."""
+    """RTP payloads of one payload type in, access units out. Never raises on remote bytes.
+
+    oddities        names of the deviations met, for the trace of the device
+    damaged_frames  pictures marked damaged so far
+    """
+
+    oddities: set[str]
+
+    @property
+    def damaged_frames(self) -> int: ...
 
     def push(
         self,

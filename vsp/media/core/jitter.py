@@ -105,6 +105,11 @@ class ReorderBuffer:
             self._skip_hole(out)
         return out
 
+    @property
+    def held_packets(self) -> int:
+        """Packets that wait for a hole to be filled."""
+        return sum(len(held.burst.parts) for held in self._held.values())
+
     def accepts(self, seq: int) -> bool:
         """Whether `seq` is near what this space expects, i.e. plausibly its own."""
         return self._next is not None and abs(_ahead(seq, self._next)) <= self._window

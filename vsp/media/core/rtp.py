@@ -31,7 +31,7 @@ _FIXED = struct.Struct(">QI").unpack_from
 
 
 class RtpHeader(NamedTuple):
-    """offset, end: where the payload begins and ends in the packet (CSRC, extension, padding off)."""
+    """`offset` and `end` bound the payload in the packet: CSRC, extension, padding are off."""
 
     seq: int
     ts: int

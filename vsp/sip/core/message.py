@@ -36,7 +36,7 @@ HEADERS_MAX = 128
 """Header lines of one message; GB/T 28181 messages have 8 to 16."""
 
 LINE_BYTES_MAX = 8_192
-"""One (unfolded) header line; the longest real ones are certificates in Authorization, about 4 KB."""
+"""One unfolded header line; the longest real ones, certificates in Authorization, have 4 KB."""
 
 VIAS_MAX = 70
 """Hops: Max-Forwards starts at 70 (RFC 3261 8.1.1.6)."""
@@ -79,6 +79,12 @@ _ADDRESS = re.compile(
     re.DOTALL,
 )
 _BARE_ADDRESS = re.compile(r"(?P<uri>[^\s<>;,\"]+)(?P<params>[^,]*)", re.DOTALL)
+
+
+_REPLY = (
+    b"SIP/2.0 %d %b\r\nVia: %b\r\nFrom:%b\r\nTo:%b\r\nCall-ID:%b\r\nCSeq:%b\r\n"
+    b"%bContent-Length: %d\r\n\r\n%b"
+)
 
 
 class Source(Protocol):
@@ -234,9 +240,9 @@ class Message:
 
         None when absent or not a number; values above 2**32-1 are cut (RFC 3261 20.19).
         """
-        contact = self.contact
-        texts = (contact.param("expires") if contact else None, self.header("expires"))
-        for text in texts:
+        value = self._index.get("contact")
+        contact = self.contact if value is not None and b"xpires" in value else None
+        for text in (contact.param("expires") if contact else None, self.header("expires")):
             if text is not None and text.isascii() and text.isdigit():
                 return min(int(text[:12]), 0xFFFFFFFF)
         return None
@@ -274,11 +280,8 @@ class Message:
         self.oddities = [*self.oddities, oddity]
 
 
-def parse_message(data: bytes, *, stream: bool = False) -> Message:
-    """Parse one whole message. Raises Malformed and nothing else, whatever the bytes.
-
-    stream   the bytes were cut by a Content-Length on TCP: it may then not be wrong
-    """
+def parse_message(data: bytes) -> Message:
+    """Parse one whole message. Raises Malformed and nothing else, whatever the bytes."""
     message = Message()
     head_end, body_start = _head_end(data)
     head = data[:head_end]
@@ -286,7 +289,7 @@ def parse_message(data: bytes, *, stream: bool = False) -> Message:
     _index_headers(message, lines)
     _start_line(message, lines[0])
     _mandatory(message)
-    _body(message, data, body_start, stream)
+    _body(message, data, body_start)
     return message
 
 
@@ -376,7 +379,7 @@ def _start_line(message: Message, line: bytes) -> None:
         message.uri = found[2]
         if found[3].upper() != b"SIP/2.0":
             message.method = method.upper()
-            raise Malformed("another version of SIP", status=505, message=_answerable(message))
+            raise Malformed("another version of SIP", status=505, partial=_answerable(message))
     else:
         raise Malformed(f"not a start line: {line[:60]!r}")
     if not method.isupper():
@@ -393,12 +396,12 @@ def _mandatory(message: Message) -> None:
         raise Malformed(f"no {', '.join(missing) or 'via'} header")
     found = _CSEQ.fullmatch(index["cseq"])
     if found is None or int(found[1]) > 0xFFFFFFFF:
-        raise Malformed("CSeq is not a number and a method", message=_answerable(message))
+        raise Malformed("CSeq is not a number and a method", partial=_answerable(message))
     number = int(found[1])
     method = found[2].decode("latin-1").upper()
     message._cseq = (number, method)
     if message.method is not None and method != message.method:
-        raise Malformed("CSeq names another method", message=_answerable(message))
+        raise Malformed("CSeq names another method", partial=_answerable(message))
 
 
 def _answerable(message: Message) -> Message | None:
@@ -408,29 +411,28 @@ def _answerable(message: Message) -> Message | None:
     return message if whole and message.method not in (None, "ACK") else None
 
 
-def _body(message: Message, data: bytes, start: int, stream: bool) -> None:
-    """Cut the body by Content-Length where that is right, else take what came."""
+def _body(message: Message, data: bytes, start: int) -> None:
+    """Cut the body by Content-Length where that can be right, else take what came.
+
+    Bytes after the declared length are a body whose length was written wrong, unless they are
+    blank or another message (RFC 3261 18.3 has the rest of a datagram ignored).
+    """
     declared = message._index.get("content-length")
-    present = len(data) - start
+    message.body = data[start:]
     if declared is None:
-        message.body = data[start:]
         return
     declared = declared.strip()
     if not declared.isdigit() or len(declared) > 10:
-        raise Malformed("Content-Length is not a number", message=_answerable(message))
+        raise Malformed("Content-Length is not a number", partial=_answerable(message))
     length = int(declared)
+    present = len(data) - start
     if length == present:
-        message.body = data[start:]
         return
-    if length < present:
-        rest = data[start + length :]
-        if stream or not rest.strip(b"\r\n \t\x00") or _NEXT_START.match(rest):
-            message.body = data[start : start + length]
-            return
-    elif stream:
-        raise Malformed("body shorter than Content-Length", message=_answerable(message))
+    rest = data[start + length :]
+    if length < present and (not rest.strip(b"\r\n \t\x00") or _NEXT_START.match(rest)):
+        message.body = data[start : start + length]
+        return
     message.note("content-length")
-    message.body = data[start:]
 
 
 def _text(value: bytes) -> str:
@@ -470,7 +472,7 @@ def reply_bytes(
     if "record-route" in index and 100 < status < 300:
         routes = (f"Record-Route: {route}\r\n" for route in request.headers("record-route"))
         extra = "".join(routes).encode() + extra
-    return b"SIP/2.0 %d %b\r\nVia: %b\r\nFrom:%b\r\nTo:%b\r\nCall-ID:%b\r\nCSeq:%b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+    return _REPLY % (
         status,
         reason.encode(),
         top,

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from vsp.model.device import Transport
 
 if TYPE_CHECKING:
     from vsp.sip.core.agent import Peer
@@ -34,7 +36,10 @@ T4_S = 5.0
 """Longest time a message stays in the network (RFC 3261 17.1.2.2)."""
 
 LIFE_S = 64 * T1_S
-"""Timers B, F, H, J, L and M."""
+"""Timers B, D, F, H, J, L and M (RFC 3261 table 4; D is "at least 32 s")."""
+
+UNANSWERED_S = 200.0
+"""An INVITE that its user never answers is dropped; above timer C (RFC 3261 16.6: > 3 min)."""
 
 
 class State(Enum):
@@ -73,6 +78,7 @@ class Event(Enum):
     K = "timer K: wait for repeated answers"
     L = "timer L: wait for repeated INVITEs"
     M = "timer M: wait for repeated 2xx"
+    N = "the user never answered"
 
     __hash__ = object.__hash__
 
@@ -98,7 +104,6 @@ class Do(Enum):
     START_M = "M"
     STOP_A = "stop A"
     STOP_B = "stop B"
-    STOP_E = "stop E"
     STOP_ALL = "stop all timers"
 
     __hash__ = object.__hash__
@@ -143,11 +148,15 @@ CLIENT_OTHER: Table = {
 }
 
 SERVER_INVITE: Table = {
-    # RFC 3261 figure 7, RFC 6026 figure 2
+    # RFC 3261 figure 7, RFC 6026 figure 2; N guards against a user that forgets
+    (_S.PROCEEDING, _E.N): (_S.TERMINATED, (_D.INFORM,)),
     (_S.PROCEEDING, _E.RECV_REQUEST): (_S.PROCEEDING, (_D.SEND,)),
     (_S.PROCEEDING, _E.SEND_1XX): (_S.PROCEEDING, (_D.SEND,)),
-    (_S.PROCEEDING, _E.SEND_2XX): (_S.ACCEPTED, (_D.SEND, _D.START_L)),
-    (_S.PROCEEDING, _E.SEND_3XX): (_S.COMPLETED, (_D.SEND, _D.START_G, _D.START_H)),
+    (_S.PROCEEDING, _E.SEND_2XX): (_S.ACCEPTED, (_D.STOP_ALL, _D.SEND, _D.START_L)),
+    (_S.PROCEEDING, _E.SEND_3XX): (
+        _S.COMPLETED,
+        (_D.STOP_ALL, _D.SEND, _D.START_G, _D.START_H),
+    ),
     (_S.COMPLETED, _E.RECV_REQUEST): (_S.COMPLETED, (_D.SEND,)),
     (_S.COMPLETED, _E.G): (_S.COMPLETED, (_D.SEND, _D.START_G)),
     (_S.COMPLETED, _E.H): (_S.TERMINATED, (_D.INFORM,)),
@@ -173,7 +182,7 @@ SERVER_OTHER: Table = {
 }
 
 _OUTWARD = frozenset({Do.SEND, Do.ACK, Do.DELIVER, Do.INFORM})
-_STOPS = {Do.STOP_A: Event.A, Do.STOP_B: Event.B, Do.STOP_E: Event.E}
+_STOPS = {Do.STOP_A: Event.A, Do.STOP_B: Event.B}
 _STARTS = {do: Event[do.value] for do in Do if do.name.startswith("START_")}
 
 _FIXED_S: dict[Event, tuple[float, float]] = {
@@ -187,6 +196,7 @@ _FIXED_S: dict[Event, tuple[float, float]] = {
     Event.K: (T4_S, 0.0),
     Event.L: (LIFE_S, LIFE_S),
     Event.M: (LIFE_S, LIFE_S),
+    Event.N: (UNANSWERED_S, UNANSWERED_S),
 }
 _REPEATED_CAP_S = {Event.A: LIFE_S, Event.E: T2_S, Event.G: T2_S}
 """Timers that repeat, doubling from T1 up to this; they do not exist on a reliable transport."""
@@ -195,16 +205,19 @@ _REPEATED_CAP_S = {Event.A: LIFE_S, Event.E: T2_S, Event.G: T2_S}
 class Transaction:
     """State and timers of one transaction. `on` is the only way to move it."""
 
-    __slots__ = ("_intervals", "_timers", "peer", "reliable", "state")
+    __slots__ = ("_intervals", "_timers", "armed_s", "peer", "reliable", "state")
 
-    table: Table = {}
+    table: ClassVar[Table] = {}
+    first_timers: ClassVar[tuple[Event, ...]] = ()
 
     def __init__(self, peer: Peer, state: State) -> None:
         self.peer = peer
-        self.reliable = peer.connection != 0
+        self.reliable = peer.transport is not Transport.UDP
         self.state = state
         self._timers: dict[Event, float] = {}
         self._intervals: dict[Event, float] = {}
+        self.armed_s: float | None = None
+        """Deadline under which the agent's heap holds this transaction."""
 
     def on(self, event: Event, now: float) -> tuple[Do, ...]:
         """Take one step. Returns the outward actions, in order; () when the event means nothing."""
@@ -226,9 +239,9 @@ class Transaction:
             self._timers.clear()
         return outward
 
-    def start(self, timers: tuple[Event, ...], now: float) -> None:
-        """Run the timers that begin with the transaction."""
-        for timer in timers:
+    def begin(self, now: float) -> None:
+        """Start the timers that run from the first moment."""
+        for timer in self.first_timers:
             self._start(timer, now)
 
     def _start(self, timer: Event, now: float) -> tuple[Do, ...]:
@@ -266,9 +279,9 @@ class Transaction:
 
 
 class ClientTransaction(Transaction):
-    """A request of ours. `tag` is free for the user (a future, a dialog)."""
+    """A request of ours. `user` is free for whoever asked (a future, a dialog)."""
 
-    __slots__ = ("branch", "call_id", "cancel_wanted", "cseq", "data", "method", "tag", "uri")
+    __slots__ = ("branch", "call_id", "cancel_wanted", "cseq", "data", "method", "uri", "user")
 
     def __init__(
         self, peer: Peer, state: State, method: str, uri: str, call_id: str, cseq: int
@@ -278,10 +291,10 @@ class ClientTransaction(Transaction):
         self.uri = uri
         self.call_id = call_id
         self.cseq = cseq
-        self.branch = ""
+        self.branch = b""
         self.data = b""
         self.cancel_wanted = False
-        self.tag: object = None
+        self.user: object = None
 
     def __repr__(self) -> str:
         return f"<{self.method} CSeq {self.cseq} Call-ID {self.call_id} {self.state.value}>"
@@ -290,6 +303,7 @@ class ClientTransaction(Transaction):
 class ClientInvite(ClientTransaction):
     __slots__ = ()
     table = CLIENT_INVITE
+    first_timers = (Event.A, Event.B)
 
     def __init__(self, peer: Peer, method: str, uri: str, call_id: str, cseq: int) -> None:
         super().__init__(peer, State.CALLING, method, uri, call_id, cseq)
@@ -298,25 +312,27 @@ class ClientInvite(ClientTransaction):
 class ClientNonInvite(ClientTransaction):
     __slots__ = ()
     table = CLIENT_OTHER
+    first_timers = (Event.E, Event.F)
 
     def __init__(self, peer: Peer, method: str, uri: str, call_id: str, cseq: int) -> None:
         super().__init__(peer, State.TRYING, method, uri, call_id, cseq)
 
 
-ServerKey = tuple[bytes, bytes, bytes, str, str]
+ServerKey = tuple[bytes, bytes, int, str, str]
 """Branch (or the whole top Via), Call-ID, CSeq number, method, peer; see `agent.server_key`."""
 
 
 class ServerTransaction(Transaction):
     """A request of somebody else's. `reply` is the last response sent."""
 
-    __slots__ = ("key", "reply", "request")
+    __slots__ = ("key", "reply", "request", "to_tag")
 
     def __init__(self, peer: Peer, state: State, key: ServerKey, request: Message) -> None:
         super().__init__(peer, state)
         self.key = key
         self.request = request
         self.reply = b""
+        self.to_tag = ""
 
     @property
     def method(self) -> str:
@@ -334,6 +350,7 @@ class ServerTransaction(Transaction):
 class ServerInvite(ServerTransaction):
     __slots__ = ()
     table = SERVER_INVITE
+    first_timers = (Event.N,)
 
     def __init__(self, peer: Peer, key: ServerKey, request: Message) -> None:
         super().__init__(peer, State.PROCEEDING, key, request)

@@ -1,8 +1,8 @@
 """SIP URIs as GB/T 28181 gear writes them: `sip:<20 digits>@<domain or ip:port>`.
 
-Syntax of RFC 3261 19.1 as far as signalling needs it. Nothing is judged beyond syntax: the host part
-of a GB URI is often an all-digit domain (`3402000000`), which stricter parsers refuse, and peers
-are identified by user part and source address, never by the host (GB/T 28181-2016 annex G).
+Syntax of RFC 3261 19.1 as far as signalling needs it. Nothing is judged beyond syntax: the host
+part of a GB URI is often an all-digit domain (`3402000000`), which stricter parsers refuse; a peer
+is identified by user part and source address, never by the host.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Malformed(Invalid):
     """Bytes from the network that are not what they claim to be.
 
     status   the SIP status that says so to the sender (400, or 505 for another SIP version)
-    message  the request as far as it could be read, when it can be answered; else None
+    partial  the request as far as it could be read, when it can be answered; else None
     """
 
-    def __init__(self, text: str, *, status: int = 400, message: object | None = None) -> None:
+    def __init__(self, text: str, *, status: int = 400, partial: object | None = None) -> None:
         super().__init__(text)
         self.status = status
-        self.partial = message
+        self.partial = partial
 
 
 @dataclass(frozen=True, slots=True)

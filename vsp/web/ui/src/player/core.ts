@@ -111,6 +111,8 @@ export class PlayerCore {
   gap: Gap | null = null
   /** Playback: where the user wants to be until a frame of that place is shown. */
   seekingMs: number | null = null
+  /** When that wish was spoken. */
+  seekingSince = 0
 
   private phase: Phase = 'idle'
   private actions: Action[] = []
@@ -166,6 +168,7 @@ export class PlayerCore {
   seek(timeMs: number, now: number): void {
     this.startMs = timeMs
     this.seekingMs = timeMs
+    this.seekingSince = now
     this.gap = null
     this.lastMediaS = null
     if (this.phase !== 'open') {
@@ -480,6 +483,7 @@ export class PlayerCore {
     if (this.options.mode === 'playback') {
       this.startMs = this.wallMs() ?? this.startMs
       this.seekingMs = this.startMs
+      this.seekingSince = now
     }
     this.clock.clear()
     this.lastMediaS = null

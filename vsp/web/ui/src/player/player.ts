@@ -8,7 +8,7 @@ import type { ViewTicket } from '@/api/types'
 import { asApiError } from '@/api/client'
 import { PlayerCore, type Action, type Gap, type PlayerMode, type PlayerState } from './core'
 import { register, unregister } from './hook'
-import { LagTarget, steerLive, steerPlayback, syncRate, type Decision, type Range } from './steer'
+import { LagTarget, steerLive, steerPlayback, steerToSeek, syncRate, type Decision, type Range } from './steer'
 
 /** How often the core is told that time passes, and the buffer is looked at. */
 const TICK_MS = 250
@@ -18,6 +18,9 @@ const APPEND_BYTES_MAX = 4 << 20
 
 /** Bytes waiting for the SourceBuffer. More means that the browser cannot keep up: begin anew. */
 const QUEUE_BYTES_MAX = 32 << 20
+
+/** How long a seek waits for the exact picture before it shows the nearest one. */
+const SEEK_PATIENCE_MS = 2000
 
 export interface PlayerSnapshot {
   state: PlayerState
@@ -104,6 +107,7 @@ export class MediaPlayer {
     if (this.stopped) return
     this.stopped = true
     window.clearInterval(this.timer)
+    this.options.video.cancelVideoFrameCallback(this.frameRequest)
     this.core.stop(now())
     this.run()
     this.closeSocket()
@@ -437,21 +441,12 @@ export class MediaPlayer {
   private decide(ranges: Range[]): Decision {
     const state = { ranges, current: this.options.video.currentTime }
     if (this.options.mode === 'live') return steerLive(state, this.lagTarget.valueS(now()))
-    const target = this.seekTarget(ranges)
-    if (target !== null) return { rate: this.rate, jumpTo: target, trim: null, lagS: 0 }
-    return steerPlayback(state, syncRate(this.rate, this.syncOffsetMs))
-  }
-
-  /** After a seek: the exact moment asked for, once it is in the buffer. */
-  private seekTarget(ranges: Range[]): number | null {
-    const wanted = this.core.seekingMs
-    if (wanted === null) return null
-    const exact = this.core.clock.mediaS(wanted)
-    const first = ranges[0]
-    const last = ranges.at(-1)
-    if (exact === null || !first || !last) return null
-    const goal = Math.min(Math.max(exact, first.start), Math.max(first.start, last.end - 0.05))
-    return Math.abs(goal - this.options.video.currentTime) > 0.02 ? goal : null
+    if (this.core.seekingMs === null) {
+      return steerPlayback(state, syncRate(this.rate, this.syncOffsetMs))
+    }
+    const exact = this.core.clock.mediaS(this.core.seekingMs)
+    const patient = now() - this.core.seekingSince < SEEK_PATIENCE_MS
+    return steerToSeek(state, exact, patient, this.rate)
   }
 
   private play(): void {

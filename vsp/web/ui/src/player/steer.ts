@@ -78,6 +78,25 @@ export function steerPlayback(buffer: BufferState, rate: number): Decision {
   return { rate, jumpTo, trim, lagS: Math.max(0, last.end - buffer.current) }
 }
 
+/**
+ * After a seek. A recording can be entered at a key frame only, so the buffer begins before the
+ * moment asked for; `exact` is that moment in media time. While patient, wait for it to arrive.
+ */
+export function steerToSeek(
+  buffer: BufferState,
+  exact: number | null,
+  patient: boolean,
+  rate: number,
+): Decision {
+  const first = buffer.ranges[0]
+  const last = buffer.ranges.at(-1)
+  if (!first || !last || exact === null) return steerPlayback(buffer, rate)
+  const wait: Decision = { rate, jumpTo: null, trim: null, lagS: 0 }
+  if (exact > last.end - 0.05 && patient) return wait
+  const goal = Math.min(Math.max(exact, first.start), Math.max(first.start, last.end - 0.05))
+  return Math.abs(goal - buffer.current) > 0.02 ? { ...wait, jumpTo: goal } : wait
+}
+
 function holeJump({ ranges, current }: BufferState): number | null {
   const next = ranges.find((range) => range.start > current)
   if (!next) return null

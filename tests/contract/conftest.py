@@ -1,0 +1,124 @@
+"""The contract suites run over both databases and both object stores, all of them real."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.contract.manual import CountingIds, ManualClock
+from tests.services import PostgresServer, S3Server, postgres_server, run_apart, s3_server
+from vsp.config import Config
+from vsp.store import Objects, Store, migrate, open_objects, open_store
+
+
+@dataclass
+class Databases:
+    """Databases of one kind: fresh ones are copies of one that is migrated already."""
+
+    kind: str
+    folder: Path
+    server: PostgresServer | None = None
+    template: str | None = None
+
+    def new(self, folder: Path) -> Config:
+        """A configuration whose database is migrated and empty."""
+        config = Config.model_validate({"node": {"data_dir": folder, "name": "node-t"}})
+        if self.server is not None:
+            name = self.server.new_database(self.template)
+            return with_database(config, self.server.url(name))
+        shutil.copy(self.folder / "vsp.sqlite", folder / "vsp.sqlite")
+        return config
+
+    def drop(self, config: Config) -> None:
+        """Give its disk space back; files of SQLite go with pytest's own folder."""
+        if self.server is not None:
+            self.server.drop_database(str(sa.make_url(config.database.url).database))
+
+    def bare(self, folder: Path) -> Config:
+        """A configuration whose database has no schema."""
+        config = Config.model_validate({"node": {"data_dir": folder, "name": "node-t"}})
+        if self.server is not None:
+            return with_database(config, self.server.url(self.server.new_database()))
+        return config
+
+
+def with_database(config: Config, url: str) -> Config:
+    return config.model_copy(update={"database": config.database.model_copy(update={"url": url})})
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def databases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Databases:
+    folder = tmp_path_factory.mktemp("databases")
+    config = Config.model_validate({"node": {"data_dir": folder}})
+    if request.param == "sqlite":
+        run_apart(migrate(config))
+        return Databases("sqlite", folder)
+    server: PostgresServer = request.getfixturevalue("postgres")
+    template = server.new_database()
+    run_apart(migrate(with_database(config, server.url(template))))
+    return Databases("postgresql", folder, server, template)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def ids() -> CountingIds:
+    return CountingIds()
+
+
+@pytest.fixture
+def config(databases: Databases, tmp_path: Path) -> Iterator[Config]:
+    made = databases.new(tmp_path)
+    yield made
+    databases.drop(made)
+
+
+@pytest.fixture
+async def store(config: Config, clock: ManualClock, ids: CountingIds) -> AsyncIterator[Store]:
+    opened = await open_store(config, clock, ids)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects_config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    values: dict[str, object] = {"node": {"data_dir": tmp_path}}
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("seaweed")
+        values["store"] = {
+            "kind": "s3",
+            "s3_endpoint": server.endpoint,
+            "s3_bucket": "contract",
+            "s3_secure": False,
+            "s3_credentials": server.write_credentials(tmp_path / "credentials"),
+        }
+    return Config.model_validate(values)
+
+
+@pytest.fixture
+async def objects(objects_config: Config) -> AsyncIterator[Objects]:
+    opened = open_objects(objects_config)
+    yield opened
+    await opened.close()

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from tests.contract.conftest import Databases
+from tests.contract.manual import CountingIds, ManualClock
+from tests.contract.samples import new_device
+from vsp.config import Config
+from vsp.errors import Conflict, Invalid, NotFound, Unavailable
+from vsp.model.device import RecordPlan
+from vsp.model.ids import UtcMicros
+from vsp.store import migrate, open_store
+from vsp.store.engine import open_database
+from vsp.store.tables import metadata
+
+
+async def tables(config: Config) -> set[str]:
+    database = open_database(config.database_url, ManualClock())
+    async with database.read() as connection:
+        found = await connection.run_sync(lambda sync: set(sa.inspect(sync).get_table_names()))
+    await database.close()
+    return found
+
+
+async def test_the_revisions_make_exactly_the_tables_of_the_code(config: Config):
+    database = open_database(config.database_url, ManualClock())
+
+    def differences(connection: sa.Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        return list(compare_metadata(context, metadata))
+
+    async with database.read() as connection:
+        found = await connection.run_sync(differences)
+    await database.close()
+
+    assert found == []
+
+
+async def test_up_and_down_and_up_again(databases: Databases, tmp_path: Path):
+    config = databases.bare(tmp_path)
+    names = {table.name for table in metadata.sorted_tables}
+
+    await migrate(config)
+    assert await tables(config) == names | {"alembic_version"}
+    await migrate(config, "base")
+    assert await tables(config) == {"alembic_version"}
+    await migrate(config, "0001")
+    await migrate(config, "head")
+    assert await tables(config) == names | {"alembic_version"}
+    databases.drop(config)
+
+
+async def test_an_unknown_revision_is_invalid_and_changes_nothing(config: Config):
+    with pytest.raises(Invalid, match="9999"):
+        await migrate(config, "9999")
+
+    assert "devices" in await tables(config)
+
+
+async def test_the_embedded_database_migrates_itself_and_the_shared_one_asks(
+    databases: Databases, tmp_path: Path
+):
+    config = databases.bare(tmp_path)
+
+    if databases.kind == "sqlite":
+        store = await open_store(config, ManualClock(), CountingIds())
+        await store.close()
+        assert "devices" in await tables(config)
+    else:
+        with pytest.raises(Conflict, match=r"revision none.*needs 0001") as caught:
+            await open_store(config, ManualClock(), CountingIds())
+        assert "vsp migrate" in caught.value.next_step
+        databases.drop(config)
+
+
+async def test_rows_outlive_the_store_that_wrote_them(config: Config, clock: ManualClock):
+    first = await open_store(config, clock, CountingIds())
+    device = await first.devices.add_device(new_device(), UtcMicros(1), RecordPlan.NONE)
+    await first.close()
+
+    second = await open_store(config, clock, CountingIds())
+    [(again, secret)] = await second.devices.all_devices()
+    await second.close()
+
+    assert again == device
+    assert secret.password == "correct horse"
+
+
+async def test_a_lost_master_key_is_not_replaced_by_a_new_one(config: Config, clock: ManualClock):
+    store = await open_store(config, clock, CountingIds())
+    await store.devices.add_device(new_device(), UtcMicros(1), RecordPlan.NONE)
+    await store.close()
+    key = config.data_dir / "keys" / "master.key"
+    key.unlink()
+
+    with pytest.raises(NotFound, match=r"master\.key"):
+        await open_store(config, clock, CountingIds())
+
+    assert not key.exists()
+
+
+async def test_a_database_out_of_reach_is_unavailable(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    nowhere = [
+        "postgresql+asyncpg://vsp@127.0.0.1:1/x",
+        f"postgresql+asyncpg://vsp@/x?host={tmp_path}",
+        f"sqlite+aiosqlite:///{tmp_path}/file/vsp.sqlite",
+    ]
+    for url in nowhere:
+        config = Config.model_validate(
+            {"database": {"url": url}, "node": {"data_dir": tmp_path / "data"}}
+        )
+        with pytest.raises(Unavailable):
+            await open_store(config, ManualClock(), CountingIds())
+        with pytest.raises(Unavailable):
+            await migrate(config)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite:///x", "no url", "postgresql://x/y"])
+async def test_other_databases_are_refused_by_name(url: str, tmp_path: Path):
+    config = Config.model_validate({"database": {"url": url}, "node": {"data_dir": tmp_path}})
+
+    with pytest.raises(Invalid, match=r"database\.url"):
+        await open_store(config, ManualClock(), CountingIds())

@@ -1,0 +1,605 @@
+"""Sockets of the media plane: one even port per stream, for UDP and TCP, RTCP on the next one.
+
+A port per session keeps streams apart by construction and gives each seconds of kernel buffer, so
+streams that nobody watches are read only every `drain_interval_ms`, in slices, many packets at a
+time into one buffer shared by the worker; watched ones are read as packets come.
+
+Only what the answer promised gets through. Before `bind` packets wait in a bounded quarantine. Then
+the first RTP packet from an allowed host fixes (address, port, SSRC) for the life of the session;
+everything else is counted as foreign and goes no further. Over TCP the connection takes the place
+of address and port; a stranger's is closed. There is no second choice: a sender that has really
+moved gets a new session by a new INVITE (RTP injection would look the same).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from vsp.errors import Exhausted, Invalid, Unavailable
+from vsp.media.core import rtp
+from vsp.media.core.framing import Rfc4571
+from vsp.model.device import MediaTransport
+from vsp.model.stream import RemoteMedia
+from vsp.ports import Clock, Ids
+
+log = structlog.get_logger(__name__)
+
+SLOT_BYTES = 9_216
+"""Room for one datagram: a jumbo frame. Longer ones arrive cut and are counted, not used."""
+
+SLOTS = 256
+"""Datagrams of one system call: 60 ms of a 45 Mbit/s stream."""
+
+ROUNDS_MAX = 8
+"""System calls for one stream before the next one has its turn: a flood stays its own problem."""
+
+TCP_READ_BYTES = 256 << 10
+"""Bytes of one TCP read: 60 ms of a 35 Mbit/s stream."""
+
+SLICES = 6
+"""Parts into which the drain interval is cut, so that no single tick reads every stream."""
+
+SLICE_BUDGET_S = 0.008
+"""Reading longer than this lets the rest of the loop run first (budget: lag p99 <= 20 ms)."""
+
+HELD_PACKETS_MAX = 512
+"""Packets kept per session until the answer is known: half a second of a 10 Mbit/s stream."""
+
+HELD_CONNECTIONS_MAX = 4
+"""TCP connections waiting unread for the answer; more are closed."""
+
+CONNECT_TRIES = 3
+CONNECT_WAIT_S = 1.0
+CONNECT_TIMEOUT_S = 3.0
+"""TCP active: at least three tries, at least a second apart (GB/T 28181-2022 annex D)."""
+
+_MSG_DONTWAIT = 0x40
+_MSG_TRUNC = 0x20
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _MsgHdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("iov", ctypes.c_void_p),
+        ("iov_length", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _MMsgHdr(ctypes.Structure):
+    _fields_ = (("header", _MsgHdr), ("length", ctypes.c_uint))
+
+
+class Datagrams:
+    """recvmmsg(2) into one preallocated buffer. What it gives is valid until the next `receive`."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(SLOTS * SLOT_BYTES)
+        self._names = np.zeros((SLOTS, 4), np.uint64)
+        self._headers = (_MMsgHdr * SLOTS)()
+        self._vectors = (_IoVec * SLOTS)()
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        for index in range(SLOTS):
+            self._vectors[index].base = base + index * SLOT_BYTES
+            self._vectors[index].length = SLOT_BYTES
+            header = self._headers[index].header
+            header.name = self._names.ctypes.data + index * 32
+            header.name_length = 32
+            header.iov = ctypes.addressof(self._vectors[index])
+            header.iov_length = 1
+        fields = np.frombuffer(memoryview(self._headers).cast("B"), np.uint32)
+        fields = fields.reshape(SLOTS, ctypes.sizeof(_MMsgHdr) // 4)
+        self._lengths = fields[:, _MMsgHdr.length.offset // 4]
+        self._flags = fields[:, _MsgHdr.flags.offset // 4]
+        self._name_lengths = fields[:, _MsgHdr.name_length.offset // 4]
+        view = memoryview(self._buffer)
+        self._slots = [view[i * SLOT_BYTES : (i + 1) * SLOT_BYTES] for i in range(SLOTS)]
+        self._recvmmsg = ctypes.CDLL(None, use_errno=True).recvmmsg
+        self._recvmmsg.argtypes = (
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_uint,
+            ctypes.c_int,
+            ctypes.c_void_p,
+        )
+        self._headers_address = ctypes.addressof(self._headers)
+
+    def receive(self, fd: int) -> int:
+        """Number of datagrams now in the buffer; 0 when none waits."""
+        self._name_lengths[:] = 32
+        count: int = self._recvmmsg(fd, self._headers_address, SLOTS, _MSG_DONTWAIT, None)
+        if count < 0:
+            number = ctypes.get_errno()
+            # An ICMP "port unreachable" for an RTCP report of ours surfaces here; it is no matter.
+            if number not in {errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED}:
+                raise OSError(number, os.strerror(number))
+            return 0
+        return count
+
+    def frames(self, count: int) -> list[memoryview]:
+        lengths = self._lengths[:count].tolist()
+        return [slot[:length] for slot, length in zip(self._slots, lengths, strict=False)]
+
+    def truncated(self, count: int) -> NDArray[np.bool_]:
+        cut: NDArray[np.bool_] = (self._flags[:count] & _MSG_TRUNC) != 0
+        return cut
+
+    def from_source(self, count: int, source: Source) -> NDArray[np.bool_]:
+        """Which of them came from exactly this address and port."""
+        words = source.words
+        same: NDArray[np.bool_] = (self._names[:count, : len(words)] == words).all(axis=1)
+        return same
+
+    def source(self, index: int) -> Source:
+        return Source(self._names[index].tobytes())
+
+
+class Source:
+    """Address and port of a sender, as the kernel wrote it (sockaddr_in, sockaddr_in6)."""
+
+    __slots__ = ("host", "port", "words")
+
+    def __init__(self, name: bytes) -> None:
+        family = int.from_bytes(name[:2], "little")
+        self.port = int.from_bytes(name[2:4], "big")
+        if family == socket.AF_INET6:
+            self.host = plain_host(socket.inet_ntop(socket.AF_INET6, name[8:24]))
+            self.words = np.frombuffer(name[:24], np.uint64)
+        else:
+            self.host = socket.inet_ntoa(name[4:8])
+            self.words = np.frombuffer(name[:8], np.uint64)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def plain_host(host: str) -> str:
+    """One spelling for each address; an IPv4 address mapped into IPv6 is the IPv4 address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError as error:
+        raise Invalid(f"{host!r} is not an address") from error
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+class Sink(Protocol):
+    """Who gets what a port lets through. Views in bursts are only good during the call."""
+
+    def media(self, bursts: list[rtp.Burst], arrival_us: int, now: float) -> None: ...
+    def control(self, packets: Sequence[bytes], now: float) -> None: ...
+    def broken(self, cause: str) -> None:
+        """Nothing will come any more: the sender could not be reached over TCP."""
+        ...
+
+
+@dataclass(slots=True)
+class PortStats:
+    """Counted per RTP packet, but for `bytes`. foreign: from a source that is not the stream's."""
+
+    packets: int = 0
+    bytes: int = 0
+    foreign: int = 0
+    truncated: int = 0
+    rejected: int = 0
+    held_dropped: int = 0
+    foreign_source: str = ""
+
+
+class MediaPort:
+    """One session's sockets. Made by `Ingest.open`."""
+
+    def __init__(self, ingest: Ingest, sink: Sink, port: int, sockets: _Sockets) -> None:
+        self.port = port
+        self.stats = PortStats()
+        self.ssrc: int | None = None
+        self.source: Source | None = None
+        self._ingest = ingest
+        self._sink = sink
+        self._sockets = sockets
+        self._allowed: frozenset[str] | None = None
+        self._held: deque[tuple[Source, bytes]] = deque()
+        self._held_connections: list[tuple[socket.socket, str]] = []
+        self._connection: socket.socket | None = None
+        self._deframer = Rfc4571()
+        self._watched = False
+        self._closed = False
+        self._connecting: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sockets.listener.fileno(), self._accept)
+        loop.add_reader(sockets.rtcp.fileno(), self._read_rtcp)
+
+    # ---- what the session asks for ----------------------------------------------------------
+
+    def bind(self, remote: RemoteMedia, transport: MediaTransport) -> None:
+        """From now on packets of these hosts count; what was held is judged. Idempotent."""
+        self._allowed = frozenset(plain_host(host) for host in remote.hosts)
+        held, self._held = self._held, deque()
+        for source, packet in held:
+            self._judge([memoryview(packet)], [source])
+        waiting, self._held_connections = self._held_connections, []
+        for connection, host in waiting:
+            self._admit(connection, host)
+        if transport is MediaTransport.TCP_ACTIVE and self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect(remote))
+
+    def watch(self, watched: bool) -> None:
+        """Read as packets come while somebody looks."""
+        if watched == self._watched or self._closed:
+            return
+        self._watched = watched
+        loop = asyncio.get_running_loop()
+        for sock in self._media_sockets():
+            if watched:
+                loop.add_reader(sock.fileno(), self.drain)
+            else:
+                loop.remove_reader(sock.fileno())
+
+    def send_rtcp(self, data: bytes) -> None:
+        """To the sender's RTCP port, best effort. Over TCP none is sent: devices do not read it."""
+        if self.source is not None and self._connection is None and self.source.port < 65535:
+            try:
+                self._sockets.rtcp.sendto(data, (self.source.host, self.source.port + 1))
+            except OSError as error:
+                log.debug("RTCP not sent", to=str(self.source), why=str(error))
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self.watch(False)
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sockets.listener.fileno())
+        loop.remove_reader(self._sockets.rtcp.fileno())
+        for connection, _ in self._held_connections:
+            connection.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._sockets.close()
+        self._ingest.forget(self)
+
+    # ---- reading ----------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Read what waits. An error of ours ends this stream only, never the worker."""
+        if self._closed:
+            return
+        try:
+            self._drain_udp()
+            if self._connection is not None:
+                self._drain_tcp(self._connection)
+        except Exception as error:
+            log.exception("stream given up", port=self.port)
+            self._sink.broken(f"internal error while reading: {error}")
+
+    def _drain_udp(self) -> None:
+        datagrams = self._ingest.datagrams
+        fd = self._sockets.rtp.fileno()
+        for _ in range(ROUNDS_MAX):
+            count = datagrams.receive(fd)
+            if count:
+                self._sort_out(datagrams, count)
+            if count < SLOTS:
+                return
+
+    def _sort_out(self, datagrams: Datagrams, count: int) -> None:
+        """Datagrams of the pinned source go on as one batch; anything else goes one by one."""
+        frames = datagrams.frames(count)
+        cut = datagrams.truncated(count)
+        if cut.any():
+            self.stats.truncated += int(cut.sum())
+            # An empty one is no RTP and keeps the place, so that sources still match by index.
+            frames = [frame[:0] if bad else frame for frame, bad in zip(frames, cut, strict=True)]
+        if self.source is not None and self._connection is None:
+            ours = datagrams.from_source(count, self.source)
+            if not ours.all():
+                self._foreign(int((~ours).sum()), str(datagrams.source(int(np.argmin(ours)))))
+                frames = [frame for frame, good in zip(frames, ours, strict=True) if good]
+            self._deliver(frames)
+            return
+        self._judge(frames, [datagrams.source(index) for index in range(count)])
+
+    def _judge(self, frames: Sequence[memoryview], sources: Sequence[Source]) -> None:
+        """Nobody is pinned yet: hold, take the first allowed sender, or count."""
+        for frame, source in zip(frames, sources, strict=True):
+            if self.source is not None or self._connection is not None:
+                self._judge_pinned(frame, source)
+            elif self._allowed is None:
+                self._hold(frame, source)
+            elif source.host not in self._allowed:
+                self._foreign(1, str(source))
+            elif rtp.parse_header(frame) is not None:
+                self.source = source
+                self._deliver([frame])
+            else:
+                self.stats.rejected += 1
+
+    def _judge_pinned(self, frame: memoryview, source: Source) -> None:
+        if self._connection is None and str(source) == str(self.source):
+            self._deliver([frame])
+        else:
+            self._foreign(1, str(source))
+
+    def _hold(self, frame: memoryview, source: Source) -> None:
+        if len(self._held) >= HELD_PACKETS_MAX:
+            self._held.popleft()
+            self.stats.held_dropped += 1
+        self._held.append((source, bytes(frame)))
+
+    def _foreign(self, count: int, source: str) -> None:
+        self.stats.foreign += count
+        self.stats.foreign_source = source
+
+    def _deliver(self, frames: list[memoryview]) -> None:
+        """Frames of the right source: the first SSRC is the stream's, any other is foreign."""
+        received = rtp.collect(frames)
+        self.stats.rejected += received.rejected
+        bursts = received.bursts
+        if bursts:
+            if self.ssrc is None:
+                self.ssrc = bursts[0].ssrc
+            ours = [burst for burst in bursts if burst.ssrc == self.ssrc]
+            if len(ours) != len(bursts):
+                foreign = sum(len(b.parts) for b in bursts if b.ssrc != self.ssrc)
+                self._foreign(foreign, f"{self.source} with another SSRC")
+            self.stats.packets += sum(len(burst.parts) for burst in ours)
+            self.stats.bytes += sum(map(len, frames))
+            clock = self._ingest.clock
+            self._sink.media(ours, clock.now_us(), clock.monotonic())
+        if received.rtcp:
+            packets = [bytes(packet) for packet in received.rtcp]
+            self._sink.control(packets, self._ingest.clock.monotonic())
+
+    def _read_rtcp(self) -> None:
+        """Reports of the stream's own host; another's are not even counted."""
+        packets = []
+        for _ in range(ROUNDS_MAX):
+            try:
+                data, address = self._sockets.rtcp.recvfrom(SLOT_BYTES)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue
+            if self.source is not None and plain_host(address[0]) == self.source.host:
+                packets.append(data)
+        if packets:
+            self._sink.control(packets, self._ingest.clock.monotonic())
+
+    # ---- TCP --------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            connection, address = self._sockets.listener.accept()
+        except OSError as error:
+            log.debug("accept failed", port=self.port, why=str(error))
+            return
+        connection.setblocking(False)
+        host = plain_host(address[0])
+        if self._allowed is not None:
+            self._admit(connection, host)
+        elif len(self._held_connections) < HELD_CONNECTIONS_MAX:
+            self._held_connections.append((connection, host))
+        else:
+            connection.close()
+
+    def _admit(self, connection: socket.socket, host: str) -> None:
+        """One connection from an allowed host; it ends a pin by UDP that never brought media."""
+        assert self._allowed is not None
+        if host not in self._allowed or self._connection is not None or self.source is not None:
+            self._foreign(1, f"{host} over TCP")
+            connection.close()
+            return
+        name = connection.getpeername()
+        self._connection = connection
+        self.source = _tcp_source(host, name[1])
+        self.ssrc = None
+        self._deframer = Rfc4571()
+        if self._watched:
+            asyncio.get_running_loop().add_reader(connection.fileno(), self.drain)
+
+    def _drain_tcp(self, connection: socket.socket) -> None:
+        for _ in range(ROUNDS_MAX):
+            try:
+                data = connection.recv(TCP_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._disconnected(connection, str(error))
+                return
+            if not data:
+                self._disconnected(connection, "closed by the sender")
+                return
+            try:
+                self._deliver(self._deframer.feed(data))
+            except Invalid as error:
+                self.stats.rejected += 1
+                self._disconnected(connection, str(error))
+                return
+            if len(data) < TCP_READ_BYTES:
+                return
+
+    def _disconnected(self, connection: socket.socket, why: str) -> None:
+        """Free the place: the same host may connect again, which nobody else can pretend to."""
+        log.info("media connection ended", port=self.port, peer=str(self.source), why=why)
+        if self._watched:
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+        connection.close()
+        self._connection = self.source = None
+
+    async def _connect(self, remote: RemoteMedia) -> None:
+        """TCP active: we connect to where the answer says that the sender listens."""
+        address = (remote.hosts[0], remote.port)
+        cause = ""
+        for attempt in range(CONNECT_TRIES):
+            if attempt:
+                await asyncio.sleep(CONNECT_WAIT_S)
+            sock = socket.socket(self._sockets.rtp.family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await asyncio.get_running_loop().sock_connect(sock, address)
+            except (OSError, TimeoutError) as error:
+                sock.close()
+                cause = str(error) or "timed out"
+                continue
+            except asyncio.CancelledError:
+                sock.close()
+                raise
+            self._admit(sock, plain_host(remote.hosts[0]))
+            return
+        self._sink.broken(f"no TCP connection to {address[0]}:{address[1]}: {cause}")
+
+    def _media_sockets(self) -> list[socket.socket]:
+        found = [self._sockets.rtp]
+        return found if self._connection is None else [*found, self._connection]
+
+
+def _tcp_source(host: str, port: int) -> Source:
+    """A Source for a connected peer; its words are never compared."""
+    if ":" in host:
+        name = struct.pack("<H", socket.AF_INET6) + port.to_bytes(2, "big") + bytes(4)
+        return Source(name + socket.inet_pton(socket.AF_INET6, host) + bytes(8))
+    name = struct.pack("<H", socket.AF_INET) + port.to_bytes(2, "big")
+    return Source(name + socket.inet_aton(host) + bytes(24))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sockets:
+    rtp: socket.socket
+    rtcp: socket.socket
+    listener: socket.socket
+
+    def close(self) -> None:
+        for sock in (self.rtp, self.rtcp, self.listener):
+            sock.close()
+
+
+class Ingest:
+    """Every media port of a worker, and the task that drains those that nobody watches.
+
+    ports  first and last port of the worker, both inclusive
+    """
+
+    def __init__(
+        self,
+        host: str,
+        ports: tuple[int, int],
+        receive_buffer_bytes: int,
+        drain_interval_s: float,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self.datagrams = Datagrams()
+        self.clock = clock
+        self._host = "127.0.0.1" if host == "localhost" else host
+        self._family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._first, self._last = ports
+        self._receive_buffer_bytes = receive_buffer_bytes
+        self._slice_s = drain_interval_s / SLICES
+        self._ids = ids
+        self._open: dict[int, MediaPort] = {}
+        self._slices: list[dict[int, MediaPort]] = [{} for _ in range(SLICES)]
+        self._any = asyncio.Event()
+
+    def open(self, sink: Sink) -> MediaPort:
+        """A free even port, at random: a guessed port is one of a thousand. Raises Exhausted."""
+        pairs = (self._last + 1 - self._first) // 2
+        begin = self._ids.number(pairs)
+        for step in range(pairs):
+            port = self._first + (begin + step) % pairs * 2
+            if port in self._open:
+                continue
+            sockets = self._bind(port)
+            if sockets is not None:
+                return self._add(MediaPort(self, sink, port, sockets))
+        raise Exhausted(
+            f"all {pairs} media ports from {self._first} to {self._last} are taken",
+            next_step="raise media.ports_per_worker, or start more workers",
+        )
+
+    def forget(self, port: MediaPort) -> None:
+        self._open.pop(port.port, None)
+        for part in self._slices:
+            part.pop(port.port, None)
+
+    async def run(self) -> None:
+        """Drain for ever, one slice of the ports after the other."""
+        index = 0
+        due = self.clock.monotonic()
+        while True:
+            if not self._open:
+                self._any.clear()
+                await self._any.wait()
+                due = self.clock.monotonic()
+            await self._drain(list(self._slices[index].values()))
+            index = (index + 1) % SLICES
+            # What is late is not made up for: the next drain reads it all the same.
+            due = max(due + self._slice_s, self.clock.monotonic())
+            await asyncio.sleep(due - self.clock.monotonic())
+
+    async def _drain(self, ports: Sequence[MediaPort]) -> None:
+        begun = self.clock.monotonic()
+        for port in ports:
+            port.drain()
+            if self.clock.monotonic() - begun > SLICE_BUDGET_S:
+                await asyncio.sleep(0)
+                begun = self.clock.monotonic()
+
+    def _add(self, port: MediaPort) -> MediaPort:
+        self._open[port.port] = port
+        min(self._slices, key=len)[port.port] = port
+        self._any.set()
+        return port
+
+    def _bind(self, port: int) -> _Sockets | None:
+        """The three sockets of a port; None when something else holds one of them."""
+        made: list[socket.socket] = []
+        try:
+            for kind, number in (
+                (socket.SOCK_DGRAM, port),
+                (socket.SOCK_DGRAM, port + 1),
+                (socket.SOCK_STREAM, port),
+            ):
+                sock = socket.socket(self._family, kind)
+                made.append(sock)
+                sock.setblocking(False)
+                size = self._receive_buffer_bytes if number == port else 65_536
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+                if kind == socket.SOCK_STREAM:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((self._host, number))
+            made[2].listen(HELD_CONNECTIONS_MAX)
+        except OSError as error:
+            for sock in made:
+                sock.close()
+            if error.errno == errno.EADDRINUSE:
+                return None
+            raise Unavailable(
+                f"media port {port} on {self._host} cannot be opened: {error}",
+                next_step="look at media.host and at the limit of open files",
+            ) from error
+        return _Sockets(*made)

@@ -1,0 +1,408 @@
+"""A media worker: every session, view and recording of one process, as `ports.MediaControl`.
+
+The object can be used directly (tests, a node in one process) or through `control.py` and
+`vsp.link`. It receives its ObjectStore and its ticket check; `vsp/worker.py` puts a process
+together. It outlives the node: sessions go on, recordings go on, and what was closed meanwhile
+waits in the journal until a node asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import structlog
+
+from vsp.config import Config
+from vsp.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable
+from vsp.link import WorkerInfo, socket_path
+from vsp.media.archive import Finder
+from vsp.media.control import ControlServer, EventBus
+from vsp.media.http import ViewerServer
+from vsp.media.ingest import Ingest
+from vsp.media.journal import Journal
+from vsp.media.live import LiveView, View
+from vsp.media.playback import PlaybackView
+from vsp.media.recorder import Recorder, object_key
+from vsp.media.shipper import Shipper
+from vsp.media.spool import Spool, SpooledSegment
+from vsp.media.stream import MediaSession, Timeouts
+from vsp.model.ids import ChannelId, SessionId, UtcMicros, ViewId, WorkerId
+from vsp.model.people import Ticket
+from vsp.model.recording import EndReason, OpenSegment, RecordingSpec, Segment
+from vsp.model.stream import (
+    RemoteMedia,
+    SessionPort,
+    SessionSpec,
+    SessionStatus,
+    ViewEnded,
+    ViewEndpoint,
+    ViewKind,
+    ViewSpec,
+)
+from vsp.ports import Clock, Ids, ObjectStore, WorkerEvent
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 1.0
+"""Period of rates, timeouts and viewers' statistics."""
+
+LAG_PROBE_S = 0.05
+"""Period at which the loop's lateness is measured."""
+
+VIEWS_MAX = 2_000
+"""Views of one worker: beyond it the fan-out alone takes more than a core."""
+
+PART_BYTES_MIN_S3 = 5 << 20
+"""Smallest part but the last that S3 takes."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A view and until when its viewer may come (monotonic)."""
+
+    view: View
+    attach_by: float
+
+
+class MediaWorker:
+    """Made, then `async with`: listens, recovers what a crash left, serves; leaves in order."""
+
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        clock: Clock,
+        ids: Ids,
+        objects: ObjectStore,
+        verify: Callable[[str, UtcMicros], Ticket],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._config = config
+        self._index = index
+        self._clock = clock
+        self._ids = ids
+        self._objects = objects
+        self._tls = tls
+        self._sessions: dict[SessionId, MediaSession] = {}
+        self._places: dict[ViewId, _Place] = {}
+        self._bus = EventBus()
+        self._lag_ms = 0.0
+        self._folder = config.data_dir / "spool" / str(index)
+        self._ingest = Ingest(
+            config.media.host,
+            config.media_ports(index),
+            config.media.receive_buffer_bytes,
+            config.media.drain_interval_ms / 1000,
+            clock,
+            ids,
+        )
+        self._viewers = ViewerServer(index, clock, self._find_view, verify, self._view_over)
+        self._control = ControlServer(self, socket_path(config.data_dir, index), ids.token())
+        self._lock = _FolderLock(self._folder)
+        self._spool: Spool
+        self._journal: Journal
+        self._shipper: Shipper
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def worker_id(self) -> WorkerId:
+        return WorkerId(self._index)
+
+    @property
+    def http_port(self) -> int:
+        return self._viewers.port
+
+    async def __aenter__(self) -> MediaWorker:
+        self._lock.take()
+        recording = self._config.recording
+        self._journal = await asyncio.to_thread(Journal, self._folder / "journal")
+        self._spool = Spool(
+            self._folder / "log", recording.spool_bytes_max, recording.fsync_interval_s
+        )
+        self._spool.start()
+        s3 = self._config.store.kind == "s3"
+        self._shipper = Shipper(
+            self._spool,
+            self._objects,
+            self._journal,
+            self._bus.publish,
+            PART_BYTES_MIN_S3 if s3 else 1,
+        )
+        media = self._config.media
+        http_port = media.http_port_first + self._index if media.http_port_first else 0
+        await self._viewers.start(media.http_host, http_port, self._tls)
+        await self._control.start()
+        for work in (self._recover, self._ingest.run, self._tick_for_ever, self._probe_lag):
+            self._tasks.append(asyncio.create_task(work(), name=f"worker {work.__name__}"))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Orderly stop: segments are closed and, as far as the time allows, made objects."""
+        stop_by = self._clock.monotonic() + self._config.node.stop_timeout_s * 0.8
+        for session_id in list(self._sessions):
+            self._close_session(
+                session_id, "the media worker is stopping", "try again", EndReason.STOPPED
+            )
+        for place in list(self._places.values()):
+            place.view.end(Unavailable("the media worker is stopping"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._shipper.close(max(0.1, stop_by - self._clock.monotonic()))
+        await self._control.close()
+        await self._viewers.close()
+        await self._spool.close()
+        await asyncio.to_thread(self._journal.close)
+        self._lock.release()
+
+    def failed(self) -> BaseException | None:
+        """The error of a task that should never end, if one has."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                return task.exception()
+        return None
+
+    # ---- sessions ---------------------------------------------------------------------------
+
+    async def open_session(self, spec: SessionSpec) -> SessionPort:
+        session = self._sessions.get(spec.session_id)
+        if session is None:
+            session = self._make_session(spec)
+        elif session.spec.channel_id != spec.channel_id:
+            raise Conflict(f"session {spec.session_id} is of another channel")
+        else:
+            # A second try over another transport keeps its port.
+            session.spec = spec
+        return SessionPort(
+            spec.session_id, self.worker_id, self._config.media_advertised, session.port
+        )
+
+    def _make_session(self, spec: SessionSpec) -> MediaSession:
+        object_key(spec.channel_id, UtcMicros(0), UtcMicros(0), 0)
+        media = self._config.media
+        session = MediaSession(
+            spec,
+            self.worker_id,
+            self._clock,
+            Timeouts(media.first_packet_timeout_s, media.stall_timeout_s),
+            media.view_queue_bytes_max,
+            self._ids.number(1 << 32),
+            self._bus.publish,
+        )
+        session.attach_port(self._ingest.open(session))
+        self._sessions[spec.session_id] = session
+        return session
+
+    async def bind_remote(self, session_id: SessionId, remote: RemoteMedia) -> None:
+        self._session(session_id).bind(remote)
+
+    async def close_session(self, session_id: SessionId, cause: str, next_step: str = "") -> None:
+        self._close_session(session_id, cause, next_step, None)
+
+    def _close_session(
+        self, session_id: SessionId, cause: str, next_step: str, reason: EndReason | None
+    ) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        session.close(cause, next_step, reason)
+        message = cause or "the stream has ended"
+        for place in list(self._places.values()):
+            if place.view.spec.session_id == session_id:
+                place.view.end(Unavailable(message, cause=cause, next_step=next_step))
+
+    async def start_recording(self, session_id: SessionId, spec: RecordingSpec) -> None:
+        session = self._session(session_id)
+        if session.recorder is not None and session.recorder.spec == spec:
+            return
+        session.record(
+            Recorder(session.spec.channel_id, spec, self._spool, self._clock, self._ship)
+        )
+
+    async def stop_recording(self, session_id: SessionId) -> None:
+        self._session(session_id).stop_recording()
+
+    async def sessions(self) -> Sequence[SessionStatus]:
+        return [session.status() for session in self._sessions.values()]
+
+    async def open_segments(self) -> Sequence[OpenSegment]:
+        """Segments being written, and closed ones on their way to the object store."""
+        return [
+            OpenSegment(head.channel_id, head.run, head.n, head.start_us, segment.end_us)
+            for segment in self._shipper.segments
+            if segment.fragments
+            for head in (segment.head,)
+        ]
+
+    async def acknowledge(self, seq: int) -> None:
+        await asyncio.to_thread(self._journal.acknowledge, seq)
+
+    async def info(self) -> WorkerInfo:
+        return WorkerInfo(
+            worker_id=self.worker_id,
+            pid=os.getpid(),
+            http_port=self.http_port,
+            sessions=len(self._sessions),
+            views=len(self._places),
+            spool_bytes=self._spool.size_bytes,
+            unacknowledged=len(self._journal),
+            loop_lag_ms=round(self._lag_ms, 1),
+        )
+
+    async def events(self) -> AsyncIterator[WorkerEvent]:
+        async for event in self._bus.listen(self._journal.unacknowledged):
+            yield event
+
+    def _session(self, session_id: SessionId) -> MediaSession:
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise NotFound(f"worker {self._index} has no session {session_id}")
+        return session
+
+    # ---- views ------------------------------------------------------------------------------
+
+    async def open_view(self, spec: ViewSpec) -> ViewEndpoint:
+        place = self._places.get(spec.view_id)
+        if place is None:
+            if len(self._places) >= VIEWS_MAX:
+                raise Exhausted(f"worker {self._index} has {VIEWS_MAX} views")
+            attach_by = self._clock.monotonic() + self._config.media.view_attach_timeout_s
+            self._places[spec.view_id] = _Place(self._make_view(spec), attach_by)
+        elif place.view.spec != spec:
+            raise Conflict(f"view {spec.view_id} is another one")
+        return ViewEndpoint(spec.view_id, self.worker_id, self._url(spec))
+
+    def _make_view(self, spec: ViewSpec) -> View:
+        if spec.kind is ViewKind.LIVE:
+            if spec.session_id is None:
+                raise Invalid("a live view needs a session")
+            session = self._session(spec.session_id)
+            return LiveView(spec, session, self._config.media.view_queue_bytes_max)
+        if spec.start_us is None:
+            raise Invalid("a playback view needs a start")
+        finder = Finder(spec, self._objects, self._spool, self, self._clock, self._bus.publish)
+        return PlaybackView(spec, finder, self._clock)
+
+    def _url(self, spec: ViewSpec) -> str:
+        media, proxied = self._config.media, self._config.web.behind_proxy
+        scheme = "wss" if proxied or self._tls is not None else "ws"
+        host = media.http_advertised_host or media.http_host
+        if ":" in host and not host.startswith("[") and host.count(":") > 1:
+            host = f"[{host}]"
+        base = f"{host}/m/{self._index}" if proxied else f"{host}:{self.http_port}"
+        return f"{scheme}://{base}/{spec.kind.value}/{spec.view_id}"
+
+    async def close_view(self, view_id: ViewId, cause: str) -> None:
+        place = self._places.get(view_id)
+        if place is None:
+            return
+        place.view.end(Unavailable(cause or "the view was closed", cause=cause))
+        if not place.view.attached:
+            self._forget_view(view_id, cause)
+
+    async def feed_segments(
+        self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros
+    ) -> None:
+        place = self._places.get(view_id)
+        if place is None:
+            return
+        if not isinstance(place.view, PlaybackView):
+            raise Invalid(f"view {view_id} is no playback")
+        place.view.feed(segments, until_us)
+
+    def _find_view(self, view_id: ViewId) -> View | None:
+        place = self._places.get(view_id)
+        return place.view if place is not None else None
+
+    def _view_over(self, view: View, cause: str) -> None:
+        self._forget_view(view.spec.view_id, cause)
+
+    def _forget_view(self, view_id: ViewId, cause: str) -> None:
+        if self._places.pop(view_id, None) is not None:
+            self._bus.publish(ViewEnded(view_id, cause))
+
+    # ---- what a playback may read (archive.Local) -------------------------------------------
+
+    def spooled(self, channel_id: ChannelId) -> Sequence[SpooledSegment]:
+        return [s for s in self._shipper.segments if s.head.channel_id == channel_id]
+
+    def uncommitted(self, channel_id: ChannelId) -> Sequence[Segment]:
+        entries = self._journal.unacknowledged()
+        return [entry.segment for entry in entries if entry.segment.channel_id == channel_id]
+
+    # ---- work of its own --------------------------------------------------------------------
+
+    def _ship(self, segment: SpooledSegment, spec: RecordingSpec) -> None:
+        self._shipper.ship(segment, spec.part_s)
+
+    async def _recover(self) -> None:
+        """Finish what an earlier life of this worker left in the spool."""
+        found = await self._spool.recover()
+        if found:
+            log.info("segments recovered from the spool", worker=self._index, segments=len(found))
+        for segment in found:
+            self._shipper.ship(segment, self._config.recording.part_s)
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._clock.monotonic()
+            for session in list(self._sessions.values()):
+                try:
+                    session.tick(now)
+                except Exception as error:
+                    log.exception("session tick failed", session=session.spec.session_id)
+                    session.broken(f"internal error: {error}")
+            self._expire_views(now)
+
+    def _expire_views(self, now: float) -> None:
+        for view_id, place in list(self._places.items()):
+            if not place.view.attached and now > place.attach_by:
+                seconds = self._config.media.view_attach_timeout_s
+                self._forget_view(view_id, f"no viewer came within {seconds:g} s")
+
+    async def _probe_lag(self) -> None:
+        """The largest lateness of a short sleep within each second or so."""
+        worst, since = 0.0, self._clock.monotonic()
+        while True:
+            begun = self._clock.monotonic()
+            await asyncio.sleep(LAG_PROBE_S)
+            now = self._clock.monotonic()
+            worst = max(worst, now - begun - LAG_PROBE_S)
+            if now - since >= 1.0:
+                self._lag_ms, worst, since = worst * 1000, 0.0, now
+
+
+class _FolderLock:
+    """One worker per spool: two of one index would write over each other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd = -1
+
+    def take(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            raise Conflict(
+                f"another worker holds {self._folder}",
+                next_step="stop it, or give this node another node.data_dir",
+            ) from error
+
+    def release(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,256 @@
+"""AuditLog over rows: who did what, in one hash chain for each node.
+
+An act writes one row before it begins and one when it has ended; if the first cannot be written the
+act is refused, and nothing happened. An opening row without an ending one therefore says: begun,
+outcome unknown (the node died). Rows are numbered from 1 without holes, and
+
+    hash = SHA-256(previous hash || canonical JSON of node and row)
+
+so that a row that was changed, removed, inserted or moved is found by `verify`, which names it. A
+tail cut off whole leaves a valid shorter chain; it is found by comparing with the chain heads that
+are anchored outside the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vsp.errors import Conflict, DataLoss, VspError
+from vsp.model.changes import AuditRow
+from vsp.model.ids import UtcMicros
+from vsp.model.people import Action, Actor
+from vsp.ports import AuditEntry, Clock, Ids, Page, PageRequest
+from vsp.store.columns import NOTE_MAX, WORDS_MAX, clean
+from vsp.store.engine import CHUNK_ROWS, Database
+from vsp.store.paging import fetch_page
+from vsp.store.tables import audit
+
+log = structlog.get_logger(__name__)
+
+FIRST_HASH = "0" * 64
+"""What the first row of a chain follows."""
+
+NOTES_MAX = 50
+"""Notes of one act; they share NOTE_MAX characters anyway."""
+
+APPEND_TRIES = 3
+"""A node name used twice by mistake collides on seq; the chain is read again and goes on."""
+
+OPENED = "opened"
+ENDED = "ended"
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An act under way."""
+
+    notes: list[str]
+
+    def note(self, detail: str) -> None:
+        """Keep `detail` in the ending row."""
+        if len(self.notes) < NOTES_MAX:
+            self.notes.append(detail)
+
+
+class SqlAuditLog:
+    """Audit rows of one node, and the reading of all nodes'."""
+
+    def __init__(self, database: Database, clock: Clock, ids: Ids, node: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._node = node
+        self._chain = asyncio.Lock()
+        self._writing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def act(
+        self,
+        actor: Actor | None,
+        action: Action,
+        subject: str,
+        reason: str = "",
+        address: str = "",
+        who: str = "",
+    ) -> AsyncIterator[AuditEntry]:
+        """The opening row, the body, the ending row: ok, the error's kind, or cancelled."""
+        opening = self._draft(actor, action, subject, reason, address, who)
+        entry = _Entry([])
+        try:
+            await self._append_surely(opening)
+        except asyncio.CancelledError:
+            await self._end(opening, entry, "cancelled")
+            raise
+        try:
+            yield entry
+        except VspError as error:
+            await self._end(opening, entry, error.kind)
+            raise
+        except Exception:
+            await self._end(opening, entry, "internal")
+            raise
+        except BaseException:
+            await self._end(opening, entry, "cancelled")
+            raise
+        await self._end(opening, entry, "ok")
+
+    async def rows(self, page: PageRequest) -> Page[AuditRow]:
+        """Newest first, all nodes."""
+        key = [(audit.c.at_us, int), (audit.c.node, str), (audit.c.seq, int)]
+        async with self._database.read() as connection:
+            return await fetch_page(
+                connection, sa.select(audit), key, page, _row, newest_first=True
+            )
+
+    async def verify(self) -> int:
+        """Rows checked, all nodes. Raises DataLoss naming the first one that does not follow."""
+        checked = 0
+        async with self._database.read() as connection:
+            nodes = (await connection.scalars(sa.select(audit.c.node).distinct())).all()
+            for node in sorted(nodes):
+                checked += await _verify_chain(connection, node)
+        return checked
+
+    async def close(self) -> None:
+        """Wait for rows of cancelled acts that are still being written."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    def _draft(
+        self, actor: Actor | None, action: Action, subject: str, reason: str, address: str, who: str
+    ) -> AuditRow:
+        return AuditRow(
+            seq=0,
+            act_id=self._ids.row_id(),
+            phase=OPENED,
+            at_us=UtcMicros(0),
+            actor=clean(actor.user.name if actor else who, WORDS_MAX),
+            address=clean(actor.address if actor else address, WORDS_MAX),
+            action=action.value,
+            subject=clean(subject, WORDS_MAX),
+            reason=clean(reason, NOTE_MAX),
+            result="",
+            detail="",
+            previous_hash="",
+            hash="",
+        )
+
+    async def _end(self, opening: AuditRow, entry: _Entry, result: str) -> None:
+        """The ending row. Its failure is only logged: the act has happened or has its own error."""
+        detail = clean("; ".join(entry.notes), NOTE_MAX)
+        ending = replace(opening, phase=ENDED, result=result, detail=detail)
+        try:
+            await self._append_surely(ending)
+        except VspError as error:
+            log.error(
+                "audit row not written",
+                act=opening.act_id,
+                action=opening.action,
+                subject=opening.subject,
+                result=result,
+                error=error.message,
+            )
+
+    async def _append_surely(self, draft: AuditRow) -> None:
+        """Append in a task of its own, so that a cancelled caller does not tear the row in two."""
+        task = asyncio.create_task(self._append(draft))
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+        await asyncio.shield(task)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone; the error was theirs to see
+
+    async def _append(self, draft: AuditRow) -> None:
+        async with self._chain:
+            for attempt in range(1, APPEND_TRIES + 1):
+                try:
+                    await self._append_once(draft)
+                except Conflict:
+                    if attempt == APPEND_TRIES:
+                        raise
+                else:
+                    return
+
+    async def _append_once(self, draft: AuditRow) -> None:
+        async with self._database.write() as connection:
+            head = (
+                await connection.execute(
+                    sa.select(audit.c.seq, audit.c.hash)
+                    .where(audit.c.node == self._node)
+                    .order_by(audit.c.seq.desc())
+                    .limit(1)
+                )
+            ).first()
+            row = replace(
+                draft,
+                seq=head.seq + 1 if head else 1,
+                at_us=self._clock.now_us(),
+                previous_hash=head.hash if head else FIRST_HASH,
+            )
+            row = replace(row, hash=row_hash(self._node, row))
+            await connection.execute(sa.insert(audit).values(node=self._node, **asdict(row)))
+
+
+def row_hash(node: str, row: AuditRow) -> str:
+    """SHA-256 over the previous hash, then the row without its own: sorted, no blanks, UTF-8."""
+    fields = {**asdict(row), "node": node}
+    del fields["hash"]
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(row.previous_hash.encode() + text.encode()).hexdigest()
+
+
+async def _verify_chain(connection: AsyncConnection, node: str) -> int:
+    seq, previous = 0, FIRST_HASH
+    while True:
+        rows = (
+            await connection.execute(
+                sa.select(audit)
+                .where(audit.c.node == node, audit.c.seq > seq)
+                .order_by(audit.c.seq)
+                .limit(CHUNK_ROWS)
+            )
+        ).all()
+        for stored in rows:
+            row = _row(stored)
+            follows = row.seq == seq + 1 and row.previous_hash == previous
+            if not follows or row.hash != row_hash(node, row):
+                raise DataLoss(
+                    f"audit chain of {node} breaks at row {seq + 1}",
+                    cause="a row was changed, removed or inserted outside the platform",
+                    next_step="compare with the last backup and the anchored chain heads",
+                )
+            seq, previous = row.seq, row.hash
+        if len(rows) < CHUNK_ROWS:
+            return seq
+        await asyncio.sleep(0)
+
+
+def _row(row: sa.Row[Any]) -> AuditRow:
+    return AuditRow(
+        seq=row.seq,
+        act_id=row.act_id,
+        phase=row.phase,
+        at_us=UtcMicros(row.at_us),
+        actor=row.actor,
+        address=row.address,
+        action=row.action,
+        subject=row.subject,
+        reason=row.reason,
+        result=row.result,
+        detail=row.detail,
+        previous_hash=row.previous_hash,
+        hash=row.hash,
+    )

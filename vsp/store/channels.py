@@ -1,0 +1,560 @@
+"""DeviceBook over rows: channels, and what a catalogue answer does to them.
+
+Every item of a catalogue has a row, playable or not; `model/catalog.py` says which is which. Ids
+are ours and stable: an item that returns after years is the same channel. Nothing is deleted, and a
+partial answer marks nothing missing: catalogues come in hundreds of messages, and some get lost.
+
+Large catalogues (100,000 items) are applied in pieces of a few milliseconds, each a transaction of
+its own; a crash in between leaves a valid, partly newer catalogue that the next answer completes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+import sqlalchemy as sa
+
+from vsp.errors import Invalid, NotFound
+from vsp.model.catalog import parent_of, parents_named, playable_of
+from vsp.model.device import (
+    CatalogDiff,
+    CatalogItem,
+    Channel,
+    ChannelClass,
+    ChannelLabel,
+    Presence,
+    RecordPlan,
+)
+from vsp.model.ids import ChannelId, DepartmentId, DeviceId, GbId, RegionId, UtcMicros
+from vsp.ports import Clock, Ids, Page, PageRequest
+from vsp.store.chunks import chunks
+from vsp.store.columns import clean
+from vsp.store.engine import CHUNK_ROWS, Database
+from vsp.store.paging import contains, fetch_page
+from vsp.store.register import UNPLACED_CLASS, UNPLACED_LABEL, version_in_force
+from vsp.store.tables import catalogue_facts, channel_placements, channels, devices
+
+EXTRA_MAX = 64
+"""Further elements kept of one item: the 2022 edition knows about forty."""
+
+EXTRA_CHARACTERS_MAX = 256
+"""Characters of one such element."""
+
+PARENTS_MAX = 16
+"""Parents kept of one item: its device, its organisation, a few virtual organisations."""
+
+CODE_CHARACTERS_MAX = 64
+"""Characters of a code; 20 digits by the standard, a few more in the field."""
+
+NUMBER_MAX = 1_000_000
+"""Numbers beyond this (SumNum, PTZType, Secrecy) are no facts about a catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What must be known of a stored item to judge a new answer."""
+
+    channel_id: ChannelId
+    fingerprint: str
+    parent_gb_id: str
+    missing: bool
+
+
+class SqlChannels:
+    """Channels as rows of `channels`, `catalogue_facts` and `channel_placements`."""
+
+    def __init__(self, database: Database, clock: Clock, ids: Ids) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._applying: WeakValueDictionary[DeviceId, asyncio.Lock] = WeakValueDictionary()
+
+    # ---- lists ------------------------------------------------------------------------------
+
+    async def channel(self, channel_id: ChannelId) -> Channel:
+        """Raises NotFound, also when its device was removed."""
+        query = _select_channels(self._clock.now_us()).where(channels.c.id == channel_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise NotFound("no such channel")
+        return _channel(row)
+
+    async def channels_by_gb_id(self, gb_id: GbId) -> Sequence[Channel]:
+        """Those of every device: codes are not unique in the field."""
+        query = (
+            _select_channels(self._clock.now_us())
+            .where(channels.c.gb_id == gb_id)
+            .order_by(channels.c.id)
+            .limit(CHUNK_ROWS)
+        )
+        async with self._database.read() as connection:
+            return [_channel(row) for row in await connection.execute(query)]
+
+    async def channels(
+        self, page: PageRequest, search: str = "", device_id: DeviceId | None = None
+    ) -> Page[Channel]:
+        """By code. `search` looks into names, code, civil code and address."""
+        table = channels.c
+        wanted: list[sa.ColumnElement[bool]] = [devices.c.removed_at_us.is_(None)]
+        if device_id is not None:
+            wanted.append(table.device_id == device_id)
+        if search:
+            searched = (
+                table.given_name,
+                table.reported_name,
+                table.gb_id,
+                table.civil_code,
+                table.address,
+            )
+            wanted.append(contains(searched, search))
+        count = sa.select(sa.func.count()).select_from(channels.join(devices)).where(*wanted)
+        async with self._database.read() as connection:
+            return await fetch_page(
+                connection,
+                _select_channels(self._clock.now_us()).where(*wanted),
+                [(table.gb_id, str), (table.id, str)],
+                page,
+                _channel,
+                total=count,
+            )
+
+    async def planned_channels(self) -> Sequence[Channel]:
+        """Playable ones whose plan is not NONE, also while missing: a list may be wrong."""
+        found: list[Channel] = []
+        last = ""
+        plan = sa.func.coalesce(channels.c.record_plan, devices.c.default_plan)
+        while True:
+            query = (
+                _select_channels(self._clock.now_us())
+                .where(channels.c.playable, plan != RecordPlan.NONE.value, channels.c.id > last)
+                .order_by(channels.c.id)
+                .limit(CHUNK_ROWS)
+            )
+            async with self._database.read() as connection:
+                rows = (await connection.execute(query)).all()
+            found += [_channel(row) for row in rows]
+            if len(rows) < CHUNK_ROWS:
+                return found
+            last = rows[-1].id
+            await asyncio.sleep(0)
+
+    async def channel_counts(self, device_ids: Sequence[DeviceId]) -> Mapping[DeviceId, int]:
+        """Playable channels of each device named; devices without any are left out."""
+        counted: dict[DeviceId, int] = {}
+        async with self._database.read() as connection:
+            for chunk in chunks(device_ids):
+                query = (
+                    sa.select(channels.c.device_id, sa.func.count())
+                    .where(channels.c.device_id.in_(chunk), channels.c.playable)
+                    .group_by(channels.c.device_id)
+                )
+                for device_id, count in await connection.execute(query):
+                    counted[DeviceId(device_id)] = count
+        return counted
+
+    # ---- changes ----------------------------------------------------------------------------
+
+    async def save_presence(self, states: Sequence[tuple[ChannelId, Presence, UtcMicros]]) -> None:
+        """All of them in one transaction."""
+        if not states:
+            return
+        update = (
+            sa.update(channels)
+            .where(channels.c.id == sa.bindparam("of_id"))
+            .values(
+                presence=sa.bindparam("new_presence"), presence_since_us=sa.bindparam("since_us")
+            )
+        )
+        rows = [
+            {"of_id": channel_id, "new_presence": presence.value, "since_us": since_us}
+            for channel_id, presence, since_us in sorted(states)
+        ]
+        async with self._database.write() as connection:
+            for chunk in chunks(rows):
+                await connection.execute(update, chunk)
+
+    async def update_channel(
+        self,
+        channel_id: ChannelId,
+        *,
+        record_plan: RecordPlan | None = None,
+        name: str | None = None,
+    ) -> Channel:
+        """Change what is given; an empty name gives way to the catalogue's. Raises NotFound, Invalid."""
+        current = await self.channel(channel_id)
+        values: dict[str, Any] = {}
+        if name is not None:
+            values["given_name"] = name
+        if record_plan is not None:
+            if record_plan is not RecordPlan.NONE and not current.playable:
+                raise Invalid(f"{current.gb_id} has no picture that could be recorded")
+            values["record_plan"] = record_plan.value
+        if not values:
+            return current
+        async with self._database.write() as connection:
+            await connection.execute(
+                sa.update(channels).where(channels.c.id == channel_id).values(values)
+            )
+        return await self.channel(channel_id)
+
+    # ---- catalogue --------------------------------------------------------------------------
+
+    async def apply_catalog(
+        self,
+        device_id: DeviceId,
+        items: Sequence[CatalogItem],
+        expected: int | None,
+        complete: bool,
+        at_us: UtcMicros,
+    ) -> CatalogDiff:
+        """Insert and update; mark missing ones only when `complete`. Raises NotFound."""
+        lock = self._applying.setdefault(device_id, asyncio.Lock())
+        async with lock:
+            unique = {item.gb_id: item for item in map(_bounded, items) if item.gb_id}
+            known = await self._known_items(device_id)
+            parents = parents_named(unique.values()) | {
+                entry.parent_gb_id for gb_id, entry in known.items() if gb_id not in unique
+            }
+            added, changed = await self._apply_items(device_id, unique, known, parents, at_us)
+            missing: list[GbId] = []
+            if complete:
+                missing = [g for g, entry in known.items() if g not in unique and not entry.missing]
+                await self._mark_missing([known[gb_id].channel_id for gb_id in missing], at_us)
+            await self._note_catalog(device_id, len(unique), expected, complete, at_us)
+        return CatalogDiff(
+            added=tuple(added),
+            changed=tuple(changed),
+            missing=tuple(missing),
+            received=len(unique),
+            expected=expected,
+            complete=complete,
+        )
+
+    async def _known_items(self, device_id: DeviceId) -> dict[GbId, _Known]:
+        known: dict[GbId, _Known] = {}
+        last = ""
+        query = (
+            sa.select(
+                channels.c.gb_id,
+                channels.c.id,
+                channels.c.parent_gb_id,
+                channels.c.missing_since_us,
+                catalogue_facts.c.fingerprint,
+            )
+            .join(catalogue_facts)
+            .where(channels.c.device_id == device_id)
+            .order_by(channels.c.gb_id)
+            .limit(CHUNK_ROWS)
+        )
+        present = sa.select(devices.c.id).where(
+            devices.c.id == device_id, devices.c.removed_at_us.is_(None)
+        )
+        async with self._database.read() as connection:
+            if (await connection.execute(present)).first() is None:
+                raise NotFound("no such device")
+            while True:
+                rows = (await connection.execute(query.where(channels.c.gb_id > last))).all()
+                for gb_id, channel_id, parent, missing_since_us, fingerprint in rows:
+                    known[gb_id] = _Known(
+                        channel_id, fingerprint, parent, missing_since_us is not None
+                    )
+                if len(rows) < CHUNK_ROWS:
+                    return known
+                last = rows[-1].gb_id
+
+    async def _apply_items(
+        self,
+        device_id: DeviceId,
+        unique: Mapping[GbId, CatalogItem],
+        known: Mapping[GbId, _Known],
+        parents: set[str],
+        at_us: UtcMicros,
+    ) -> tuple[list[GbId], list[GbId]]:
+        added: list[GbId] = []
+        changed: list[GbId] = []
+        for chunk in chunks(list(unique.values())):
+            new: list[tuple[ChannelId, CatalogItem, bool, str]] = []
+            altered: list[tuple[ChannelId, CatalogItem, bool, str]] = []
+            for item in chunk:
+                playable = playable_of(item, parents)
+                fingerprint = _fingerprint(item, playable)
+                entry = known.get(item.gb_id)
+                if entry is None:
+                    new.append((ChannelId(self._ids.row_id()), item, playable, fingerprint))
+                elif entry.missing or entry.fingerprint != fingerprint:
+                    altered.append((entry.channel_id, item, playable, fingerprint))
+            await self._write_items(device_id, new, altered, at_us)
+            added += [item.gb_id for _, item, _, _ in new]
+            changed += [item.gb_id for _, item, _, _ in altered]
+            await asyncio.sleep(0)  # an unchanged catalogue awaits nothing else
+        return added, changed
+
+    async def _write_items(
+        self,
+        device_id: DeviceId,
+        new: Sequence[tuple[ChannelId, CatalogItem, bool, str]],
+        altered: Sequence[tuple[ChannelId, CatalogItem, bool, str]],
+        at_us: UtcMicros,
+    ) -> None:
+        if not new and not altered:
+            return
+        async with self._database.write() as connection:
+            if new:
+                rows = [_new_values(i, device_id, item, p, at_us) for i, item, p, _ in new]
+                facts = [_fact_values(i, item, mark, at_us) for i, item, _, mark in new]
+                await connection.execute(sa.insert(channels), rows)
+                await connection.execute(sa.insert(catalogue_facts), facts)
+            if altered:
+                rows = [_altered_values(i, item, p, at_us) for i, item, p, _ in altered]
+                facts = [_fact_values(i, item, mark, at_us) for i, item, _, mark in altered]
+                await connection.execute(_UPDATE_CHANNEL, rows)
+                await connection.execute(_UPDATE_FACTS, [_renamed(values) for values in facts])
+
+    async def _mark_missing(self, channel_ids: Sequence[ChannelId], at_us: UtcMicros) -> None:
+        for chunk in chunks(channel_ids):
+            async with self._database.write() as connection:
+                await connection.execute(
+                    sa.update(channels)
+                    .where(channels.c.id.in_(chunk))
+                    .values(missing_since_us=at_us)
+                )
+
+    async def _note_catalog(
+        self,
+        device_id: DeviceId,
+        received: int,
+        expected: int | None,
+        complete: bool,
+        at_us: UtcMicros,
+    ) -> None:
+        update = (
+            sa.update(devices)
+            .where(devices.c.id == device_id)
+            .values(
+                catalog_received=received,
+                catalog_expected=_number(expected),
+                catalog_complete=complete,
+                catalog_at_us=at_us,
+            )
+        )
+        async with self._database.write() as connection:
+            await connection.execute(update)
+
+
+# ---- items to rows --------------------------------------------------------------------------
+
+
+def _number(value: int | None) -> int | None:
+    return value if value is not None and 0 <= value <= NUMBER_MAX else None
+
+
+def _degrees(value: float | None, limit: float) -> float | None:
+    """NaN compares false with everything, so it is dropped with what lies off the globe."""
+    return value if value is not None and -limit <= value <= limit else None
+
+
+def _bounded(item: CatalogItem) -> CatalogItem:
+    """The item with what a stranger may make large made small; text columns bound themselves."""
+    return CatalogItem(
+        gb_id=GbId(clean(item.gb_id.strip(), CODE_CHARACTERS_MAX)),
+        name=item.name,
+        manufacturer=item.manufacturer,
+        model=item.model,
+        owner=item.owner,
+        civil_code=item.civil_code,
+        address=item.address,
+        parental=item.parental,
+        parent_ids=tuple(clean(p, CODE_CHARACTERS_MAX) for p in item.parent_ids[:PARENTS_MAX]),
+        business_group_id=clean(item.business_group_id, CODE_CHARACTERS_MAX),
+        secrecy=_number(item.secrecy) or 0,
+        status=item.status,
+        longitude=_degrees(item.longitude, 180.0),
+        latitude=_degrees(item.latitude, 90.0),
+        ptz_type=_number(item.ptz_type),
+        extra=tuple(
+            (name[:CODE_CHARACTERS_MAX], text[:EXTRA_CHARACTERS_MAX])
+            for name, text in item.extra[:EXTRA_MAX]
+        ),
+    )
+
+
+def _fingerprint(item: CatalogItem, playable: bool) -> str:
+    """Equal exactly when nothing that is stored has changed."""
+    text = f"{playable} {item!r}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def _reported_values(item: CatalogItem, playable: bool) -> dict[str, Any]:
+    return {
+        "reported_name": item.name,
+        "playable": playable,
+        "reported": item.status.value,
+        "parent_gb_id": parent_of(item),
+        "civil_code": item.civil_code,
+        "manufacturer": item.manufacturer,
+        "model": item.model,
+        "address": item.address,
+        "longitude": item.longitude,
+        "latitude": item.latitude,
+        "ptz_type": item.ptz_type,
+    }
+
+
+def _new_values(
+    channel_id: ChannelId, device_id: DeviceId, item: CatalogItem, playable: bool, at_us: UtcMicros
+) -> dict[str, Any]:
+    # The answer has just come, so its device is there and its word on the channel is the best we
+    # have; from now on presence is judged elsewhere and saved by `save_presence`.
+    return {
+        "id": channel_id,
+        "device_id": device_id,
+        "gb_id": item.gb_id,
+        "presence": item.status.value,
+        "presence_since_us": at_us,
+        "created_at_us": at_us,
+        **_reported_values(item, playable),
+    }
+
+
+def _altered_values(
+    channel_id: ChannelId, item: CatalogItem, playable: bool, at_us: UtcMicros
+) -> dict[str, Any]:
+    return {
+        "of_id": channel_id,
+        "at_us": at_us,
+        **{f"new_{name}": value for name, value in _reported_values(item, playable).items()},
+    }
+
+
+def _fact_values(
+    channel_id: ChannelId, item: CatalogItem, fingerprint: str, at_us: UtcMicros
+) -> dict[str, Any]:
+    return {
+        "channel_id": channel_id,
+        "owner": item.owner,
+        "parental": item.parental,
+        "parent_ids": [(parent,) for parent in item.parent_ids],
+        "business_group_id": item.business_group_id,
+        "secrecy": item.secrecy,
+        "extra": item.extra,
+        "fingerprint": fingerprint,
+        "reported_at_us": at_us,
+    }
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in values.items()}
+
+
+_REPORTED = (
+    "reported_name",
+    "playable",
+    "reported",
+    "parent_gb_id",
+    "civil_code",
+    "manufacturer",
+    "model",
+    "address",
+    "longitude",
+    "latitude",
+    "ptz_type",
+)
+_NEW_REPORTED = sa.bindparam("new_reported", type_=channels.c.reported.type)
+_REPORTS_OTHERWISE = channels.c.reported != _NEW_REPORTED
+
+_UPDATE_CHANNEL = (
+    sa.update(channels)
+    .where(channels.c.id == sa.bindparam("of_id"))
+    .values(
+        missing_since_us=None,
+        # A device that changes its word about a channel has just looked at it.
+        presence=sa.case((_REPORTS_OTHERWISE, _NEW_REPORTED), else_=channels.c.presence),
+        presence_since_us=sa.case(
+            (_REPORTS_OTHERWISE, sa.bindparam("at_us", type_=sa.BigInteger)),
+            else_=channels.c.presence_since_us,
+        ),
+        **{name: sa.bindparam(f"new_{name}", type_=channels.c[name].type) for name in _REPORTED},
+    )
+)
+
+_UPDATE_FACTS = (
+    sa.update(catalogue_facts)
+    .where(catalogue_facts.c.channel_id == sa.bindparam("new_channel_id"))
+    .values(
+        {
+            column.key: sa.bindparam(f"new_{column.key}", type_=column.type)
+            for column in catalogue_facts.c
+            if not column.primary_key
+        }
+    )
+)
+
+
+# ---- rows to channels -----------------------------------------------------------------------
+
+
+def _select_channels(now_us: UtcMicros) -> sa.Select[Any]:
+    """Channels of present devices, each with the plan it inherits and its placement now."""
+    placed = channel_placements
+    in_force = version_in_force(placed.alias("versions"), channels.c.id, now_us)
+    return (
+        sa.select(
+            channels,
+            devices.c.default_plan,
+            placed.c.klass,
+            placed.c.label,
+            placed.c.region_id,
+            placed.c.department_id,
+        )
+        .select_from(
+            channels.join(devices).outerjoin(
+                placed,
+                sa.and_(
+                    placed.c.version == in_force,
+                    sa.or_(placed.c.valid_to_us.is_(None), placed.c.valid_to_us > now_us),
+                ),
+            )
+        )
+        .where(devices.c.removed_at_us.is_(None))
+    )
+
+
+def _channel(row: sa.Row[Any]) -> Channel:
+    return Channel(
+        id=ChannelId(row.id),
+        device_id=DeviceId(row.device_id),
+        gb_id=GbId(row.gb_id),
+        name=row.given_name or row.reported_name,
+        playable=row.playable,
+        presence=Presence(row.presence),
+        presence_since_us=UtcMicros(row.presence_since_us),
+        reported=Presence(row.reported),
+        parent_gb_id=row.parent_gb_id,
+        civil_code=row.civil_code,
+        record_plan=_plan(row),
+        klass=ChannelClass(row.klass) if row.klass else UNPLACED_CLASS,
+        label=ChannelLabel(row.label) if row.label else UNPLACED_LABEL,
+        region_id=None if row.region_id is None else RegionId(row.region_id),
+        department_id=None if row.department_id is None else DepartmentId(row.department_id),
+        manufacturer=row.manufacturer,
+        model=row.model,
+        address=row.address,
+        longitude=row.longitude,
+        latitude=row.latitude,
+        ptz_type=row.ptz_type,
+        missing_since_us=_instant(row.missing_since_us),
+    )
+
+
+def _instant(value: int | None) -> UtcMicros | None:
+    return None if value is None else UtcMicros(value)
+
+
+def _plan(row: sa.Row[Any]) -> RecordPlan:
+    return RecordPlan(row.record_plan or row.default_plan) if row.playable else RecordPlan.NONE
