@@ -367,7 +367,7 @@ class Device:
         disorder = Disorder(faults, f"{self._seed}/{start.call_id}") if chancy else None
         try:
             sink = await stream.leg.connect(disorder, stream.stats)
-        except Unavailable as error:
+        except (Unavailable, OSError) as error:
             self._media_lost(start.call_id, str(error))
             return
         channel = next(c for c in self.spec.channels if c.gb_id == start.channel_id)
@@ -402,9 +402,13 @@ class Device:
         stream = self._streams.pop(call_id, None)
         if stream is None:
             return
-        if stream.task is not None and stream.task is not asyncio.current_task():
+        if stream.task is None or stream.task.done():
+            stream.leg.close()
+            return
+        # The task may be waiting on the very socket: it lets go first, then the port is freed.
+        stream.task.add_done_callback(lambda _: stream.leg.close())
+        if stream.task is not asyncio.current_task():
             stream.task.cancel()
-        stream.leg.close()
 
     # ---- the end ----------------------------------------------------------------------------
 

@@ -191,31 +191,33 @@ class MediaLeg:
     """The local end of one stream: bound before the answer leaves, open after the ACK."""
 
     def __init__(self, target: Target, bind_host: str, rtcp: bool = False) -> None:
-        """Binds. Raises Exhausted when no port is free."""
+        """Binds. Raises Exhausted when no port is free.
+
+        Over TCP any port will do: the kernel hands out odd ones to whoever only binds.
+        """
         self.target = target
         self._rtcp_socket: socket.socket | None = None
         self._tcp: TcpSink | None = None
-        udp = target.transport is MediaTransport.UDP
-        kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
-        self._socket = self._bind_pair(bind_host, kind, rtcp and udp)
+        if target.transport is MediaTransport.UDP:
+            self._socket = self._bind_pair(bind_host, rtcp)
+        else:
+            self._socket = _bound(bind_host, 0, socket.SOCK_STREAM)
         self.host, self.port = self._socket.getsockname()[:2]
         if target.transport is MediaTransport.TCP_ACTIVE:
             self._socket.listen(1)
 
-    def _bind_pair(self, host: str, kind: socket.SocketKind, rtcp: bool) -> socket.socket:
+    def _bind_pair(self, host: str, rtcp: bool) -> socket.socket:
         """An even port, and for RTCP the odd one above it (RFC 3550 11)."""
         for _ in range(PORT_TRIES_MAX):
-            sock = _bound(host, 0, kind)
+            sock = _bound(host, 0, socket.SOCK_DGRAM)
             port = sock.getsockname()[1]
-            if port % 2 == 0:
-                if not rtcp:
+            try:
+                if port % 2 == 0:
+                    if rtcp:
+                        self._rtcp_socket = _bound(host, port + 1, socket.SOCK_DGRAM)
                     return sock
-                try:
-                    self._rtcp_socket = _bound(host, port + 1, kind)
-                except OSError:
-                    sock.close()
-                    continue
-                return sock
+            except OSError:
+                pass  # the odd port is somebody else's: try another pair
             sock.close()
         raise Exhausted(f"no even media port is free on {host}")
 

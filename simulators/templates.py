@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from ipaddress import IPv4Address
 from xml.sax.saxutils import escape
 
 from simulators.media import Target
@@ -235,6 +236,10 @@ def parse_offer(body: bytes) -> Offer:
     address = [v.split()[-1] for n, v in values if n == "c" and v.upper().startswith("IN IP4")]
     if media is None or not address or int(media[1]) > 0xFFFF:
         raise Invalid(f"offer has no m=video line over RTP/AVP, or no c= line: {body[:120]!r}")
+    try:
+        host = str(IPv4Address(address[-1]))
+    except ValueError as error:
+        raise Invalid(f"c= line has no IPv4 address: {address[-1][:40]!r}") from error
     transport = MediaTransport.UDP
     if media[2]:
         active = "setup:active" in attributes
@@ -242,7 +247,7 @@ def parse_offer(body: bytes) -> Offer:
     ssrc_text = next((v for n, v in values if n == "y"), "")
     return Offer(
         session=next((v.lower() for n, v in values if n == "s"), ""),
-        target=Target(transport, address[-1], int(media[1])),
+        target=Target(transport, host, int(media[1])),
         ps_payload="96" in media[3].split() and _is_plain_ps(attributes),
         ssrc=int(ssrc_text) if ssrc_text.isdigit() and int(ssrc_text) <= 0xFFFF_FFFF else None,
         ssrc_text=ssrc_text,

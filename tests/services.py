@@ -77,6 +77,19 @@ class PostgresServer:
         run_apart(self._execute(f"CREATE DATABASE {name}{clause}"))
         return name
 
+    async def empty_database(self, name: str) -> None:
+        """Delete every row, triggers asleep; the schema stays."""
+        connection = await asyncpg.connect(user="vsp", database=name, host=str(self.folder))
+        try:
+            tables = await connection.fetch(
+                "SELECT tablename FROM pg_tables"
+                " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            )
+            deletes = "".join(f'DELETE FROM "{row["tablename"]}";' for row in tables)
+            await connection.execute(f"SET session_replication_role = replica; {deletes}")
+        finally:
+            await connection.close()
+
     def drop_database(self, name: str) -> None:
         run_apart(self._execute(f"DROP DATABASE {name} WITH (FORCE)"))
 

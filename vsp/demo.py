@@ -18,7 +18,7 @@ from vsp.clock import SystemIds
 from vsp.config import Config
 from vsp.model.device import NewDevice
 from vsp.model.ids import GbId
-from vsp.run import NODE_ROLES, ready_file, resolved_environment, run
+from vsp.run import NODE_ROLES, choose_ports, ready_file, run
 from vsp.supervisor import Child, python
 
 PLACES = (
@@ -46,7 +46,7 @@ CAMERAS_MAX = 64
 """One process paces all of them; beyond this the figures would be the simulator's, not ours."""
 
 
-def scenario(config: Config, cameras: int, sip_port: int) -> dict[str, Any]:
+def scenario(config: Config, cameras: int) -> dict[str, Any]:
     """What the simulators shall be. Passwords of an earlier start are kept."""
     known = _known_passwords(scenario_file(config))
     ids = SystemIds()
@@ -91,7 +91,7 @@ def scenario(config: Config, cameras: int, sip_port: int) -> dict[str, Any]:
     return {
         "platform": {
             "host": config.sip.host,
-            "port": sip_port,
+            "port": config.sip.port,
             "id": config.sip.id,
             "domain": config.sip.domain,
         },
@@ -116,11 +116,11 @@ def _known_passwords(path: Path) -> dict[str, str]:
     return {device["gb_id"]: device["password"] for device in devices}
 
 
-async def prepare(config: Config, cameras: int, sip_port: int) -> Path:
+async def prepare(config: Config, cameras: int) -> Path:
     """Write the scenario and add its devices to the register."""
     path = scenario_file(config)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    wanted = scenario(config, cameras, sip_port)
+    wanted = scenario(config, cameras)
     temporary = path.with_suffix(".tmp")
     temporary.touch(mode=0o600)
     temporary.write_text(json.dumps(wanted, ensure_ascii=False, indent=1), "utf-8")
@@ -135,10 +135,9 @@ async def prepare(config: Config, cameras: int, sip_port: int) -> Path:
 
 def demo(config: Config, cameras: int) -> int:
     """Run the platform with `cameras` simulated cameras and one four-channel recorder."""
-    environment = resolved_environment(config, os.environ)
-    os.environ.update(environment)
+    config = choose_ports(config)
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = asyncio.run(prepare(config, cameras, int(environment["VSP_SIP__PORT"])))
+    path = asyncio.run(prepare(config, cameras))
     extra: Sequence[Child] = [
         Child(
             "simulators",

@@ -50,25 +50,34 @@ def free_run(host: str, length: int) -> int:
     raise Conflict(f"no {length} consecutive ports of {host} are free")
 
 
-def resolved_environment(config: Config, environment: Mapping[str, str]) -> dict[str, str]:
-    """The children's environment: every setting of `config`, with ports chosen."""
-    resolved = dict(environment)
+def choose_ports(config: Config) -> Config:
+    """The same settings with a free port wherever 0 was asked for."""
+    sip, web, media = config.sip, config.web, config.media
+    if sip.port == 0:
+        port = free_port(sip.host, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        sip = sip.model_copy(update={"port": port})
+    if web.port == 0:
+        web = web.model_copy(update={"port": free_port(web.host, socket.SOCK_STREAM)})
+    if media.http_port_first == 0:
+        first = free_run(media.http_host, config.worker_count)
+        media = media.model_copy(update={"http_port_first": first})
+    return config.model_copy(update={"sip": sip, "web": web, "media": media})
+
+
+def child_environment(config: Config, environment: Mapping[str, str]) -> dict[str, str]:
+    """The children's environment: every setting of `config`, nothing left to a file."""
+    told = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(ENVIRONMENT_PREFIX)
+    }
     for section, values in config.model_dump(mode="json").items():
         for key, value in values.items():
-            name = f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()
-            resolved.pop(name, None)
             if value is not None:
                 shown = ",".join(value) if isinstance(value, list) else value
-                resolved[name] = str(shown).lower() if isinstance(value, bool) else str(shown)
-    if config.sip.port == 0:
-        port = free_port(config.sip.host, socket.SOCK_DGRAM, socket.SOCK_STREAM)
-        resolved["VSP_SIP__PORT"] = str(port)
-    if config.web.port == 0:
-        resolved["VSP_WEB__PORT"] = str(free_port(config.web.host, socket.SOCK_STREAM))
-    if config.media.http_port_first == 0:
-        first = free_run(config.media.http_host, config.worker_count)
-        resolved["VSP_MEDIA__HTTP_PORT_FIRST"] = str(first)
-    return resolved
+                text = str(shown).lower() if isinstance(value, bool) else str(shown)
+                told[f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()] = text
+    return told
 
 
 def ready_file(config: Config) -> Path:
@@ -91,11 +100,12 @@ def platform_children(config: Config, roles: Sequence[str]) -> list[Child]:
 
 async def run(config: Config, roles: Sequence[str], extra: Sequence[Child] = ()) -> int:
     """Supervise this machine's processes until told to stop. Returns the exit code."""
+    config = choose_ports(config)
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     ready_file(config).unlink(missing_ok=True)
     supervisor = Supervisor(
         config.data_dir / "run",
-        resolved_environment(config, os.environ),
+        child_environment(config, os.environ),
         config.node.stop_timeout_s,
     )
     return await supervisor.run([*platform_children(config, roles), *extra])

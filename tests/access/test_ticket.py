@@ -119,7 +119,8 @@ def test_a_signature_of_ours_over_something_else_is_not_a_ticket():
 
 
 @pytest.mark.parametrize(
-    "payload", [b"[]", b"{}", b'["v","c","live","u","soon"]', b'["v","c","live",1,2]', b"\xff", b"1"]
+    "payload",
+    [b"[]", b"{}", b'["v","c","live","u","soon"]', b'["v","c","live",1,2]', b"\xff", b"1"],
 )
 def test_a_signed_payload_of_another_shape_is_refused(payload: bytes):
     key = Ed25519PrivateKey.generate()

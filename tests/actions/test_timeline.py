@@ -30,7 +30,9 @@ CHANNEL = ChannelId("c1")
 ALWAYS = Evidence(RecordPlan.ALWAYS, UtcMicros(0))
 
 
-def segment(start_s: float, end_s: float, run_s: float = 0, n: int = 0, damaged: int = 0) -> Segment:
+def segment(
+    start_s: float, end_s: float, run_s: float = 0, n: int = 0, damaged: int = 0
+) -> Segment:
     start_us = UtcMicros(round(start_s * S))
     return Segment(
         channel_id=CHANNEL,

@@ -18,26 +18,30 @@ from vsp.store import Objects, Store, migrate, open_objects, open_store
 
 @dataclass
 class Databases:
-    """Databases of one kind: fresh ones are copies of one that is migrated already."""
+    """Databases of one kind: SQLite's are copies of one file; PostgreSQL's is emptied again and
+    again, because making one costs a second, unless a test says that it will alter the schema.
+    """
 
     kind: str
     folder: Path
     server: PostgresServer | None = None
-    template: str | None = None
+    shared: str = ""
 
-    def new(self, folder: Path) -> Config:
+    def new(self, folder: Path, *, own: bool = False) -> Config:
         """A configuration whose database is migrated and empty."""
         config = Config.model_validate({"node": {"data_dir": folder, "name": "node-t"}})
-        if self.server is not None:
-            name = self.server.new_database(self.template)
-            return with_database(config, self.server.url(name))
-        shutil.copy(self.folder / "vsp.sqlite", folder / "vsp.sqlite")
-        return config
+        if self.server is None:
+            shutil.copy(self.folder / "vsp.sqlite", folder / "vsp.sqlite")
+            return config
+        run_apart(self.server.empty_database(self.shared))
+        name = self.server.new_database(self.shared) if own else self.shared
+        return with_database(config, self.server.url(name))
 
     def drop(self, config: Config) -> None:
         """Give its disk space back; files of SQLite go with pytest's own folder."""
-        if self.server is not None:
-            self.server.drop_database(str(sa.make_url(config.database.url).database))
+        name = sa.make_url(config.database_url).database
+        if self.server is not None and name != self.shared:
+            self.server.drop_database(str(name))
 
     def bare(self, folder: Path) -> Config:
         """A configuration whose database has no schema."""
@@ -67,9 +71,9 @@ def databases(
         run_apart(migrate(config))
         return Databases("sqlite", folder)
     server: PostgresServer = request.getfixturevalue("postgres")
-    template = server.new_database()
-    run_apart(migrate(with_database(config, server.url(template))))
-    return Databases("postgresql", folder, server, template)
+    shared = server.new_database()
+    run_apart(migrate(with_database(config, server.url(shared))))
+    return Databases("postgresql", folder, server, shared)
 
 
 @pytest.fixture
@@ -83,8 +87,15 @@ def ids() -> CountingIds:
 
 
 @pytest.fixture
-def config(databases: Databases, tmp_path: Path) -> Iterator[Config]:
-    made = databases.new(tmp_path)
+def own_database() -> None:
+    """Asked for by a test that alters the schema."""
+
+
+@pytest.fixture
+def config(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path: Path
+) -> Iterator[Config]:
+    made = databases.new(tmp_path, own="own_database" in request.fixturenames)
     yield made
     databases.drop(made)
 

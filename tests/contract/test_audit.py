@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from tests.contract.manual import CountingIds, ManualClock
 from tests.contract.samples import user
 from vsp.config import Config
-from vsp.errors import DataLoss, Denied, Unavailable
+from vsp.errors import Conflict, DataLoss, Denied, Internal, Unavailable
 from vsp.model.changes import AuditRow
 from vsp.model.people import Action, Actor
 from vsp.ports import PageRequest
@@ -26,10 +26,12 @@ async def all_rows(store: Store) -> list[AuditRow]:
 async def rewrite(config: Config, *statements: str) -> None:
     """What somebody with the database in hand could do, triggers removed."""
     database = open_database(config.database_url, ManualClock())
-    async with database.write() as connection:
-        for statement in statements:
-            await connection.execute(sa.text(statement))
-    await database.close()
+    try:
+        async with database.write() as connection:
+            for statement in statements:
+                await connection.execute(sa.text(statement))
+    finally:
+        await database.close()
 
 
 def disarm(config: Config) -> list[str]:
@@ -114,6 +116,7 @@ async def test_cancelling_at_any_moment_leaves_a_whole_chain(store: Store):
     assert {row.act_id for row in rows if row.phase == "ended"} == opened
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_what_cannot_be_opened_is_refused(config: Config, store: Store):
     await rewrite(config, "ALTER TABLE audit RENAME TO elsewhere")
     happened = False
@@ -125,6 +128,7 @@ async def test_what_cannot_be_opened_is_refused(config: Config, store: Store):
     assert not happened
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_what_cannot_be_closed_keeps_its_own_outcome(config: Config, store: Store):
     async with store.audit.act(ACTOR, Action.LIST, "devices"):
         await rewrite(config, "ALTER TABLE audit RENAME TO elsewhere")
@@ -194,12 +198,13 @@ async def test_the_database_itself_refuses_to_rewrite(config: Config, store: Sto
     async with store.audit.act(ACTOR, Action.LIST, "x"):
         pass
 
-    with pytest.raises(Exception, match="only added"):
+    with pytest.raises((Conflict, Internal)):
         await rewrite(config, verb)
 
     assert await store.audit.verify() == 2
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.parametrize(
     ("change", "row"),
     [

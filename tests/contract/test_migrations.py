@@ -29,8 +29,7 @@ async def test_the_revisions_make_exactly_the_tables_of_the_code(config: Config)
     database = open_database(config.database_url, ManualClock())
 
     def differences(connection: sa.Connection) -> list[object]:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        return list(compare_metadata(context, metadata))
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
     async with database.read() as connection:
         found = await connection.run_sync(differences)

@@ -159,7 +159,8 @@ class LittlePlatform:
         call = self.calls.get(message.call_id)
         if call is None:
             return 481, "Call Does Not Exist", []
-        tags = (call.dialog.remote_tag, call.dialog.local_tag)
+        assert call.answer is not None, "BYE of a call that was never answered"
+        tags = (call.answer.to.tag, call.dialog.local_tag)
         assert (message.from_.tag, message.to.tag) == tags
         call.byes += 1
         call.ended = "BYE from the device"
@@ -335,7 +336,6 @@ class World:
             if due is None or due > until:
                 break
             self.now = max(self.now, due)
-            self.clock.at_us = self.clock.at_us  # wall time is the test's own affair
             self.ua.advance(self.now)
             self.platform.agent.advance(self.now)
         self.now = until

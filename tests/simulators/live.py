@@ -127,6 +127,7 @@ class UdpReceiver:
 
     def __init__(self, port: int | None = None) -> None:
         self.packets: list[bytes] = []
+        self.arrived_us: list[int] = []
         self.sources: set[tuple[str, int]] = set()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -145,11 +146,16 @@ class UdpReceiver:
             except BlockingIOError:
                 return
             self.packets.append(packet)
+            self.arrived_us.append(time.time_ns() // 1000)
             self.sources.add(source)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
+
+    def has_key_frame(self, packets_after: int = 60) -> bool:
+        """Whether a key frame has begun, and so many packets came after it."""
+        return any(b"\0\0\1\xbb" in packet for packet in self.packets[: -packets_after or None])
 
 
 def ps_of(packets: list[bytes]) -> bytes:

@@ -25,7 +25,7 @@ class Stage:
     def __init__(self, service: SignalService, store: Store, metrics: CountedMetrics) -> None:
         self.service = service
         self.store = store
-        self.metrics = metrics
+        self._metrics = metrics
         self.nvr: Device
         self.camera: Device
         self.presence: asyncio.Queue[tuple[DeviceId, Presence, str]] = asyncio.Queue()
@@ -35,8 +35,13 @@ class Stage:
         service.on_catalog = lambda *news: self.catalogs.put_nowait(news)
         service.on_dialog_ended = lambda *news: self.ended.put_nowait(news)
 
-    def ua(self, gb_id: str = ua.NVR, host: str = "127.0.0.1") -> ua.UdpUa:
+    def device(self, gb_id: str = ua.NVR, host: str = "127.0.0.1") -> ua.UdpUa:
         return ua.UdpUa(self.service.port, gb_id, host)
+
+    def counted(self, name: str) -> int:
+        """A counter's value, label values after its name."""
+        self.service._metrics.flush()
+        return self._metrics.counts[name]
 
     async def row(self, gb_id: str = ua.NVR) -> Device:
         """The device as stored, after everything waiting is written."""

@@ -7,6 +7,7 @@ import pytest
 from tests.sip import ua
 from tests.sip.fakes import START_US, ManualClock, SystemIds
 from vsp.errors import Exhausted, Invalid
+from vsp.model.device import Transport
 from vsp.model.ids import DeviceId, UtcMicros
 from vsp.sip import command
 from vsp.sip.command import Answers, Outbox, Paging, RecordAssembly, host_text, record_slices
@@ -14,7 +15,6 @@ from vsp.sip.core.agent import Peer
 from vsp.sip.core.manscdp import recordinfo
 from vsp.sip.core.manscdp.envelope import Body, parse_body
 from vsp.sip.quirks import QuirkLedger
-from vsp.model.device import Transport
 
 NVR = DeviceId("nvr")
 OTHER = DeviceId("other")

@@ -2,12 +2,15 @@
 
 import pytest
 
+from vsp.model.device import Transport
 from vsp.model.ids import DeviceId, UtcMicros
 from vsp.sip import trace
+from vsp.sip.core.agent import Peer
 from vsp.sip.trace import TraceBook, parties, remove_secrets, summary
 
 CAMERA = DeviceId("camera")
 OTHER = DeviceId("other")
+PEER = Peer(Transport.UDP, "198.51.100.20", 5060)
 
 # Byte templates after GB/T 28181-2016 annex J; addresses and ids are made up.
 REGISTER = (
@@ -34,7 +37,7 @@ INVITE = b"INVITE sip:34020000001320000001@198.51.100.20 SIP/2.0\r\nCSeq: 1 INVI
 
 
 def note(book: TraceBook, data: bytes, device=CAMERA, at_us=0, outgoing=False):
-    book.note(device, at_us=UtcMicros(at_us), outgoing=outgoing, peer="198.51.100.20", data=data)
+    book.note(device, UtcMicros(at_us), outgoing, PEER, data)
 
 
 def texts(book: TraceBook, device=CAMERA) -> list[str]:
@@ -177,6 +180,7 @@ def test_lines_come_in_the_order_of_time():
     note(book, KEEPALIVE, at_us=3)
 
     assert [line.at_us for line in book.lines(CAMERA)] == [1, 2, 3]
+    assert book.lines(CAMERA)[0].peer == "198.51.100.20:5060/udp"
 
 
 def test_a_limit_gives_the_newest():

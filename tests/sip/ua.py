@@ -342,6 +342,13 @@ class UdpUa:
                 if data.startswith(prefix):
                     return data
 
+    async def query(self, command: str) -> bytes:
+        """The next query of that CmdType; others are skipped."""
+        while True:
+            data = await self.receive(b"MESSAGE")
+            if f"<CmdType>{command}<".encode() in data:
+                return data
+
     async def silent(self, seconds: float = 0.3) -> bool:
         """Whether nothing comes for a while."""
         try:

@@ -62,8 +62,9 @@ def hash_token(token: str) -> str:
 
 
 def clean_name(name: str) -> str:
-    """The name as it is looked up and stored: composed, trimmed, bounded."""
-    return unicodedata.normalize("NFKC", name).strip()[:NAME_LENGTH_MAX]
+    """The name as it is looked up and stored: composed, printable, trimmed, bounded."""
+    shown = "".join(character for character in name if character.isprintable())
+    return unicodedata.normalize("NFKC", shown[: 4 * NAME_LENGTH_MAX]).strip()[:NAME_LENGTH_MAX]
 
 
 class Authenticator:

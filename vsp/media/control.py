@@ -109,7 +109,9 @@ class ControlServer:
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.router.add_get("/v1/events", self._events)
         app.router.add_post("/v1/{name}", self._call)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=0.5
+        )
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self._path)).start()
         self._path.chmod(0o600)

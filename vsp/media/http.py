@@ -107,9 +107,11 @@ class ViewerServer:
         app.router.add_get("/health", self._health)
         for prefix in ("", f"/m/{self._worker_id}"):
             app.router.add_get(prefix + "/{kind:live|playback}/{view_id}", self._view)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=0.5
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls, shutdown_timeout=0.5)
+        site = web.TCPSite(self._runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:

@@ -157,6 +157,8 @@ class MediaSession:
         """Give what is complete to viewers and recording, free the port."""
         if self.state is StreamState.ENDED:
             return
+        if self._port is not None:
+            self._port.drain()
         self._flush()
         self.stop_recording(reason or EndReason.MEDIA_STOPPED)
         if self._port is not None:

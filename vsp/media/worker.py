@@ -104,7 +104,7 @@ class MediaWorker:
             ids,
         )
         self._viewers = ViewerServer(index, clock, self._find_view, verify, self._view_over)
-        self._control = ControlServer(self, socket_path(config.data_dir, index), ids.token())
+        self._control = ControlServer(self, socket_path(config.data_dir, index))
         self._lock = _FolderLock(self._folder)
         self._spool: Spool
         self._journal: Journal

@@ -91,6 +91,7 @@ class Entry:
         "device",
         "digest_secret",
         "expires_now",
+        "gb_bytes",
         "heard_now",
         "last_seen_us",
         "peer",
@@ -101,6 +102,7 @@ class Entry:
 
     def __init__(self, device: Device, secret: DeviceSecret) -> None:
         self.device = device
+        self.gb_bytes = device.gb_id.encode()
         self.digest_secret = _secret(secret)
         self.binding = device.binding
         self.peer: Peer | None = None
@@ -213,6 +215,7 @@ class Roster:
             self._by_gb_id.pop(entry.gb_id, None)
             self._by_gb_id[device.gb_id] = entry
         entry.device = device
+        entry.gb_bytes = device.gb_id.encode()
         entry.digest_secret = _secret(secret)
         if entry.presence is Presence.ONLINE:
             self._reschedule(entry)

@@ -50,8 +50,9 @@ from vsp.sip.endpoint import SipEndpoint
 from vsp.sip.presence import Entry, PresenceRules, Roster, address
 from vsp.sip.quirks import QuirkLedger, Sighting
 from vsp.sip.registrar import FORBIDDEN, Registrar, Reply, WriteBehind, same_host
-from vsp.sip.session import NO_DIALOG, InviteFailed, Key, Sessions
-from vsp.sip.trace import LINES_MAX, TraceBook, parties
+from vsp.sip.session import NO_DIALOG, InviteFailed, Sessions
+from vsp.sip.tally import Tally
+from vsp.sip.trace import HEAD_SEARCHED, LINES_MAX, TraceBook, parties
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +104,7 @@ class SignalService:
         self._advertised = advertised
         self._devices = devices
         self._clock = clock
-        self._metrics = metrics
+        metrics = self._metrics = Tally(metrics)
         self._agent = SipAgent(ids, f"{advertised}:{config.port}", USER_AGENT, trying=False)
         self._endpoint = SipEndpoint(
             self._agent, clock, config.host, config.port, config.transports
@@ -174,6 +175,7 @@ class SignalService:
                 await self._writer.flush()
         except TimeoutError:
             log.error("last device states not written", rows=self._roster.dirty())
+        self._metrics.flush()
 
     @property
     def port(self) -> int:
@@ -208,6 +210,7 @@ class SignalService:
             await asyncio.sleep(TICK_S)
             self._roster.advance(self._clock.monotonic(), self._clock.now_us())
             self._publish()
+            self._metrics.flush()
 
     def _publish(self) -> None:
         """Tell of every edge of presence, once, in order."""
@@ -336,16 +339,14 @@ class SignalService:
 
     def _on_traffic(self, outgoing: bool, peer: Peer, data: bytes) -> None:
         """Into the ring of the device that the message is from or to."""
-        sender, receiver = parties(data)
-        entry = self._roster.by_gb_id(sender) or self._roster.by_gb_id(receiver)
-        entry = entry or self._roster.by_peer(peer)
-        self._trace.note(
-            entry.id if entry is not None else None,
-            at_us=self._clock.now_us(),
-            outgoing=outgoing,
-            peer=address(peer),
-            data=data,
-        )
+        entry = self._roster.by_peer(peer)
+        if entry is None or entry.gb_bytes not in data[:HEAD_SEARCHED]:
+            # Several devices share an address, or a stranger names a device of ours.
+            sender, receiver = parties(data)
+            named = self._roster.by_gb_id(sender) or self._roster.by_gb_id(receiver)
+            entry = named or entry
+        device_id = entry.id if entry is not None else None
+        self._trace.note(device_id, self._clock.now_us(), outgoing, peer, data)
 
     def _on_disconnect(self, peer: Peer) -> None:
         self._roster.disconnected(peer, self._clock.monotonic())
@@ -419,6 +420,8 @@ class SignalService:
 
     def _on_message(self, request: RequestReceived) -> None:
         message, peer = request.message, request.peer
+        if MEDIA_STATUS in message.body and self._on_media_status(request):
+            return
         entry = self._sender(message, peer)
         if entry is None:
             self._refuse_message(request)
@@ -488,19 +491,28 @@ class SignalService:
             reply = self._registrar.keepalive(entry, request.peer, now, now_us)
             self._publish()
             return reply
-        elif command == "mediastatus":
-            self._on_media_status(request, entry, body)
         return OK
 
-    def _on_media_status(self, request: RequestReceived, entry: Entry, body: Body) -> None:
-        """End of media in its dialog (GB/T 28181-2016 9.8); tags and ids are often wrong."""
-        key: Key | None = self._sessions.find(request.message, request.peer)
+    def _on_media_status(self, request: RequestReceived) -> bool:
+        """End of media in its dialog (GB/T 28181-2016 9.8). False when it is in none of ours.
+
+        Its ids and tags are often wrong, so the dialog says who speaks: Call-ID and host.
+        """
+        message = request.message
+        key = self._sessions.find_call(message.call_id, request.peer)
         if key is None:
-            key = self._sessions.find_call(request.message.call_id, request.peer)
-            if key is not None:
-                self._quirks.seen(entry.id, "status-without-id", self._clock.now_us())
-        if key is not None:
-            self._sessions.media_ended(key, f"NotifyType {body.text('NotifyType') or 'missing'}")
+            return False
+        entry = self._sessions.device_of(key)
+        try:
+            body = parse_body(message.body)
+        except Invalid:
+            self._answer(request, BAD_BODY)
+            return True
+        if entry is not None and self._sessions.find(message, request.peer) is None:
+            self._quirks.seen(entry.id, "status-without-id", self._clock.now_us())
+        self._answer(request, OK)
+        self._sessions.media_ended(key, f"NotifyType {body.text('NotifyType') or 'missing'}")
+        return True
 
     def _on_long_body(self, request: RequestReceived, entry: Entry) -> None:
         """A long body is parsed in a thread; its answer waits for that, the loop does not."""
@@ -551,6 +563,9 @@ class SignalService:
         else:
             self._metrics.count("vsp_sip_refused", reason="silenced")
 
+
+MEDIA_STATUS = b"MediaStatus"
+"""CmdType of the end-of-media notice; looked for before anything is parsed."""
 
 PRIVATE_COMMAND = b"DataTransfer"
 """DJI's own command; its body is not always XML."""

@@ -102,6 +102,7 @@ class Sessions:
         self._metrics = metrics
         self._spawn = spawn
         self._live: dict[Key, _Live] = {}
+        self._keys: dict[str, Key] = {}
         self._orphans: OrderedDict[Key, _Live] = OrderedDict()
         self._ending: set[Key] = set()
         self.on_dialog_ended: Callable[[str, str], None] | None = None
@@ -133,6 +134,7 @@ class Sessions:
         return answer
 
     async def _invite_once(self, entry: Entry, spec: InviteSpec) -> InviteAnswer:
+        transport_of(spec.transport)
         peer = self._reach(entry)
         dialog = InviteDialog(
             self._ids,
@@ -156,7 +158,7 @@ class Sessions:
             raise InviteFailed(
                 Leg.BAD_ANSWER, f"the answer cannot be used: {error.message} ({where})"
             ) from error
-        self._live[key_of(state)] = live
+        self._keep(live)
         return InviteAnswer(state, remote_media(media, peer.host))
 
     def _reach(self, entry: Entry) -> Peer:
@@ -206,7 +208,7 @@ class Sessions:
         """End a dialog. Returns when the device has answered, or after a moment while the BYE is
         still being repeated; never fails. Ending it twice is harmless."""
         key = key_of(state)
-        live = self._live.pop(key, None) or _Live(state, self._device_at(state))
+        live = self._drop(key) or _Live(state, self._device_at(state))
         await self._end(key, live)
 
     async def _end(self, key: Key, live: _Live) -> None:
@@ -268,8 +270,17 @@ class Sessions:
     def restore(self, states: Iterable[DialogState]) -> None:
         """Take over dialogs of a former run, so that their BYE is understood and can be sent."""
         for state in states:
-            self._live[key_of(state)] = _Live(state, None)
+            self._keep(_Live(state, None))
         self.adopt()
+
+    def _keep(self, live: _Live) -> None:
+        key = key_of(live.state)
+        self._live[key] = live
+        self._keys[key[0]] = key
+
+    def _drop(self, key: Key) -> _Live | None:
+        self._keys.pop(key[0], None)
+        return self._live.pop(key, None)
 
     def adopt(self) -> None:
         """Find the devices of restored dialogs, once the roster is loaded."""
@@ -283,27 +294,32 @@ class Sessions:
 
     def find(self, message: Message, peer: Peer) -> Key | None:
         """The dialog a request belongs to. From elsewhere than its device: none."""
-        key = (message.call_id, message.to.tag, message.from_.tag)
-        live = self._live.get(key)
-        if live is None:
-            return None
-        entry = self._roster.get(live.device_id) if live.device_id is not None else None
-        hosts = {live.state.host, entry.peer.host if entry is not None and entry.peer else ""}
-        return key if peer.host in hosts else None
+        key = self.find_call(message.call_id, peer)
+        return key if key == (message.call_id, message.to.tag, message.from_.tag) else None
 
     def find_call(self, call_id: str, peer: Peer) -> Key | None:
-        """The dialog with that Call-ID and host, whatever the tags (quirk `status-without-id`)."""
-        for key, live in self._live.items():
-            if key[0] == call_id and live.state.host == peer.host:
-                return key
-        return None
+        """The dialog with that Call-ID and host, whatever the tags (quirk `status-without-id`).
+
+        A Call-ID is 64 random bits of ours, known to its device only.
+        """
+        key = self._keys.get(call_id)
+        if key is None:
+            return None
+        entry = self.device_of(key)
+        hosts = {self._live[key].state.host, entry.peer.host if entry and entry.peer else ""}
+        return key if peer.host in hosts else None
+
+    def device_of(self, key: Key) -> Entry | None:
+        """The device at the other end of a dialog, unless it was removed."""
+        device_id = self._live[key].device_id
+        return self._roster.get(device_id) if device_id is not None else None
 
     def received_bye(self, message: Message, peer: Peer) -> Reply:
         """BYE of a device: 200 and the stream is over, or 481 (RFC 3261 15.1.2)."""
         key = self.find(message, peer)
         if key is None:
             return NO_DIALOG
-        del self._live[key]
+        self._drop(key)
         self._tell_ended(key[0], "the device ended the stream with BYE")
         return Reply(200, "OK")
 
@@ -312,7 +328,7 @@ class Sessions:
 
         The receiver answers with BYE; the stream is over for us at once.
         """
-        live = self._live.pop(key, None)
+        live = self._drop(key)
         if live is not None:
             self._spawn(self._end(key, live), f"bye {key[0]}")
             self._tell_ended(key[0], f"the device reported the end of its media ({notice})")

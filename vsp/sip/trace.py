@@ -13,10 +13,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vsp.model.ids import DeviceId, UtcMicros
 from vsp.ports import TraceLine
+from vsp.sip.core.agent import Peer
+from vsp.sip.presence import address
 
 LINES_MAX = 500
 """Messages kept for one device: a day of queries and several attempts at a picture."""
@@ -63,13 +65,12 @@ _PASSWORD_VALUE = re.compile(
 REMOVED = "(removed)"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One message as it was on the wire, cut to LINE_BYTES_MAX; `size_bytes` is its full length."""
 
     at_us: UtcMicros
     outgoing: bool
-    peer: str
+    peer: Peer
     data: bytes
     size_bytes: int
 
@@ -85,16 +86,17 @@ class _Ring:
         self._size_bytes = 0
         self._after_beat = False
 
+    def beats(self, seen: Seen) -> bool:
+        """Keep one message apart if it is a heartbeat, or the answer to the one just before it."""
+        is_beat = not seen.outgoing and _BEAT in seen.data
+        kept = is_beat or (self._after_beat and seen.outgoing and seen.data[:8] == b"SIP/2.0 ")
+        if kept:
+            self._beats.append(seen)
+        self._after_beat = is_beat
+        return kept
+
     def append(self, seen: Seen, bytes_max: int) -> None:
         """Keep one message; what is too old for the bounds goes."""
-        is_beat = not seen.outgoing and _BEAT in seen.data
-        if is_beat or (self._after_beat and seen.outgoing and seen.data.startswith(b"SIP/2.0 ")):
-            self._beats.append(seen)
-        else:
-            self._append_line(seen, bytes_max)
-        self._after_beat = is_beat
-
-    def _append_line(self, seen: Seen, bytes_max: int) -> None:
         lines = self._lines
         if len(lines) == lines.maxlen:
             self._size_bytes -= len(lines.popleft().data)
@@ -119,21 +121,21 @@ class TraceBook:
     def note(
         self,
         device_id: DeviceId | None,
-        *,
         at_us: UtcMicros,
         outgoing: bool,
-        peer: str,
+        peer: Peer,
         data: bytes,
     ) -> None:
         """Keep one message. Cheap: no decoding."""
-        seen = Seen(at_us, outgoing, peer, bytes(data[:LINE_BYTES_MAX]), len(data))
+        seen = Seen(at_us, outgoing, peer, data[:LINE_BYTES_MAX], len(data))
         if device_id is None:
             self._strangers.append(seen, RING_BYTES_MAX)
             return
         ring = self._rings.get(device_id)
         if ring is None:
             ring = self._rings[device_id] = _Ring(LINES_MAX)
-        ring.append(seen, self._ring_bytes_max())
+        if not ring.beats(seen):
+            ring.append(seen, self._ring_bytes_max())
 
     def _ring_bytes_max(self) -> int:
         share = ALL_BYTES_MAX // max(1, len(self._rings))
@@ -174,7 +176,7 @@ def render(seen: Seen) -> TraceLine:
     text = remove_secrets(decode(seen.data))
     if seen.size_bytes > len(seen.data):
         text += f"\n(… {seen.size_bytes - len(seen.data)} more bytes)"
-    return TraceLine(seen.at_us, seen.outgoing, seen.peer, summary(seen.data), text)
+    return TraceLine(seen.at_us, seen.outgoing, address(seen.peer), summary(seen.data), text)
 
 
 def summary(data: bytes) -> str:
@@ -217,6 +219,7 @@ def remove_secrets(text: str) -> str:
 
 __all__ = [
     "BEATS_MAX",
+    "HEAD_SEARCHED",
     "LINES_MAX",
     "LINE_BYTES_MAX",
     "REMOVED",

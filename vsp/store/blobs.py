@@ -65,7 +65,7 @@ class FolderObjects:
         return await self._pool.run(self._folder.read, key, offset, length)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """In the order of keys, folder by folder; metadata is left empty, `stat` has it."""
+        """In order within a folder; metadata is left empty, `stat` has it."""
         keys.check_prefix(prefix)
         start = prefix[: prefix.rfind("/") + 1]
         # One list for each folder on the way down, what comes next at its end.

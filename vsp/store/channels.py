@@ -186,7 +186,7 @@ class SqlChannels:
         record_plan: RecordPlan | None = None,
         name: str | None = None,
     ) -> Channel:
-        """Change what is given; an empty name gives way to the catalogue's. Raises NotFound, Invalid."""
+        """Change what is given; an empty name restores the reported one. NotFound, Invalid."""
         current = await self.channel(channel_id)
         values: dict[str, Any] = {}
         if name is not None:

@@ -213,10 +213,14 @@ _MIGRATION_PRAGMAS = (*_COMMON_PRAGMAS, "PRAGMA foreign_keys=OFF")
 def _sqlite_setup(pragmas: tuple[str, ...]) -> Callable[[DBAPIConnection, object], None]:
     def setup(connection: DBAPIConnection, _record: object) -> None:
         connection.isolation_level = None  # we BEGIN ourselves; the driver would do it too late
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
-        cursor.close()
+        try:
+            cursor = connection.cursor()
+            for pragma in pragmas:
+                cursor.execute(pragma)
+            cursor.close()
+        except BaseException:
+            connection.close()  # nobody else knows of it yet
+            raise
 
     return setup
 

@@ -32,7 +32,6 @@ READ_BYTES_MAX = 256 << 20
 """One read in memory: a fragment is far below, a whole segment of a camera still fits."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-_PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
 _META_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _UPLOAD = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -49,7 +48,9 @@ def check_key(key: str) -> str:
 
 def check_prefix(prefix: str) -> str:
     """`prefix` itself: the beginning of keys, possibly within a name, or empty."""
-    if len(prefix) > KEY_CHARACTERS_MAX or not _PREFIX.fullmatch(prefix):
+    *folders, beginning = prefix.split("/")
+    names = [*folders, beginning] if beginning else folders
+    if len(prefix) > KEY_CHARACTERS_MAX or not all(_NAME.fullmatch(name) for name in names):
         raise Invalid(f"{prefix[:KEY_CHARACTERS_MAX]!r} is no prefix of keys")
     return prefix
 

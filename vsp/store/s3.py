@@ -136,7 +136,7 @@ class S3Objects:
         return await self._pool.run(self._read, key, offset, length)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """In the order of keys; metadata is left empty, `stat` has it."""
+        """In order within a folder; metadata is left empty, `stat` has it."""
         keys.check_prefix(prefix)
         found = self._minio.list_objects(self._bucket, prefix=prefix, recursive=True)
         while page := await self._pool.run(self._list_page, found):

@@ -32,7 +32,7 @@ from vsp.model.people import Actor
 from vsp.ports import WebSession
 from vsp.web import wire
 from vsp.web.body import read_model, read_query
-from vsp.web.call import OPENAPI_TEXT, Call, Services
+from vsp.web.call import OPENAPI_TEXT, STATIC_DIR, Call, Services
 from vsp.web.openapi import document
 from vsp.web.routes import PREFIX, ROUTES, Public, Route
 from vsp.web.security import (
@@ -69,7 +69,7 @@ SHUTDOWN_S = 2.0
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
 _HEADERS: web.AppKey[Mapping[str, str]] = web.AppKey("headers")
 
-_REQUEST_ID = "request_id"
+_REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 Downstream = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -283,7 +283,7 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
         log.exception("background work failed")
 
 
-async def serve(config: Config, actions: Actions) -> Listener:
+async def serve(config: Config, actions: Actions, static_dir: Path = STATIC_DIR) -> Listener:
     """Listen, with TLS where the settings ask for it.
 
     Raises Conflict for a taken port and Invalid for an address or certificate that cannot be used;
@@ -299,6 +299,7 @@ async def serve(config: Config, actions: Actions) -> Listener:
         version=__version__,
         media_origins=media_origins(config),
         tls=files is not None,
+        static_dir=static_dir,
     )
     runner = await _listen(build_app(services), config.web, files)
     port = int(runner.addresses[0][1])
@@ -325,14 +326,10 @@ def tls_files(config: Config, now_us: UtcMicros) -> TlsFiles | None:
 
 
 async def _listen(app: web.Application, config: WebConfig, files: TlsFiles | None) -> web.AppRunner:
-    runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
-    )
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     context = None if files is None else server_context(files)
-    site = web.TCPSite(
-        runner, config.host, config.port, ssl_context=context
-    )
+    site = web.TCPSite(runner, config.host, config.port, ssl_context=context)
     try:
         await site.start()
     except OSError as error:

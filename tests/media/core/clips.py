@@ -42,8 +42,11 @@ def video(
     encoder.time_base = TIME_BASE
     encoder.thread_count = 1
     name = codec.removeprefix("lib")
-    parameters = f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes={b_frames}:slices={slices}"
-    if name == "x265":
+    parameters = f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes={b_frames}"
+    if name == "x264":
+        parameters += f":slices={slices}"
+    else:
+        assert slices == 1, "this libx265 dies of slices without a thread pool"
         parameters += ":log-level=none:repeat-headers=1:pools=none:frame-threads=1"
         parameters += ":open-gop=0"
     encoder.options = {"preset": "ultrafast", f"{name}-params": parameters + more}

@@ -80,6 +80,11 @@ class PsDemuxer:
         """Pictures marked damaged so far."""
         return self._video.damaged
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits for the rest of its unit."""
+        return self._size
+
     def push(
         self,
         payload: bytes | memoryview,

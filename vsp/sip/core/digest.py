@@ -38,7 +38,7 @@ PARAMS_MAX = 64
 FUTURE_S = 5.0
 """A nonce from this far ahead was made before the timer was reset (restart); it has expired."""
 
-_PARAM = re.compile(r'([\w-]{1,64})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.DOTALL)
+_PARAM = re.compile(r'([\w-]{1,64})\s*=\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s,"]+))', re.DOTALL)
 _SCHEME = re.compile(r"\s*([\w-]+)(?:\s+|$)")
 _NC = re.compile(r"[0-9A-Fa-f]{8}")
 _NONCE = re.compile(r"([0-9a-f]{12})([0-9a-f]{4})([0-9a-f]{16})([0-9a-f]{16})")

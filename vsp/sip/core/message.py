@@ -74,7 +74,7 @@ _BRANCH = re.compile(rb";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _SENT_BY = re.compile(rb"[^\s/]+\s*/\s*[^\s/]+\s*/\s*[^\s/]+\s+(\[[^\]]*\]|[^\s:;]+)")
 _TAG = re.compile(rb";\s*tag\s*=", re.IGNORECASE)
 _ADDRESS = re.compile(
-    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"\s*|(?P<display>[^<",;]*))'
+    r'(?:"(?P<quoted>[^"\\]*(?:\\.[^"\\]*)*)"\s*|(?P<display>[^<",;]*))'
     r"<(?P<uri>[^<>]*)>(?P<params>[^,]*)",
     re.DOTALL,
 )

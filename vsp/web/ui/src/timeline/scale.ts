@@ -35,8 +35,13 @@ export function timeAt(view: Window, x: number, widthPx: number): number {
   return view.fromMs + (x / widthPx) * widthMs(view)
 }
 
-export function around(centreMs: number, spanMs: number): Window {
-  return { fromMs: centreMs - spanMs / 2, toMs: centreMs + spanMs / 2 }
+/** Share of a fresh window that may lie in the future. */
+const FRESH_FUTURE_SHARE = 0.12
+
+/** A window of this width with the moment in its middle, or "now" near its right edge. */
+export function around(centreMs: number, spanMs: number, nowMs = Infinity): Window {
+  const toMs = Math.min(centreMs + spanMs / 2, nowMs + spanMs * FRESH_FUTURE_SHARE)
+  return { fromMs: toMs - spanMs, toMs }
 }
 
 /** Zoom by `factor` (< 1 is closer) so that the moment under the pointer stays under it. */

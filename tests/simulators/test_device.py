@@ -1,0 +1,272 @@
+"""Devices on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from simulators.camera import Camera, camera_spec
+from simulators.clip import ClipSpec
+from simulators.device import Device, clip_spec, clip_specs
+from simulators.faults import Faults
+from simulators.nal import read_stamp, split_nals
+from simulators.nvr import Nvr, nvr_spec
+from simulators.spec import DeviceSpec, PlatformSpec, Timing, VideoSpec
+from tests.simulators.conftest import GOP, SECONDS
+from tests.simulators.little import CAMERA, NVR, PASSWORD, LittlePlatform, offer
+from tests.simulators.live import Live, UdpReceiver, live, ps_of, until
+from tests.simulators.test_ps import payload, units
+from vsp.errors import Conflict, Unavailable
+from vsp.model.device import Transport
+from vsp.model.stream import VideoCodec
+
+VIDEO = VideoSpec(gop_frames=GOP, loop_s=SECONDS)
+QUICK = Timing(retry_s=0.2, keepalive_s=30)
+
+
+def camera(**rest) -> DeviceSpec:
+    return camera_spec(CAMERA, PASSWORD, **{"video": VIDEO, "timing": QUICK, **rest})
+
+
+@asynccontextmanager
+async def running(
+    spec: DeviceSpec, platform: Live, clips, register: bool = True
+) -> AsyncIterator[Device]:
+    """A started device. Its channels all show the clip of CAM 01."""
+    shown = dict.fromkeys(clip_specs(spec), clips[spec.video.codec])
+    device = (Camera if spec.kind == "camera" else Nvr)(spec, platform.spec, shown, seed=7)
+    await device.start()
+    try:
+        if register:
+            await device.registered(5)
+        yield device
+    finally:
+        await device.stop()
+
+
+async def call_of(platform: Live, channel: str, sdp: bytes, **more):
+    call = platform.little.invite(channel, platform.now(), sdp, **more)
+    platform.flush()
+    await until("an answer", lambda: call.answer or call.failed)
+    return call
+
+
+async def hang_up(platform: Live, call) -> None:
+    platform.little.bye(call, platform.now())
+    platform.flush()
+
+
+def stamps_of(stream: bytes) -> list[int]:
+    video = [payload(unit) for kind, unit in units(stream) if kind == 0xE0]
+    return [read_stamp(VideoCodec.H264, split_nals(unit)).capture_us for unit in video]
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+async def test_a_camera_registers_streams_and_leaves(clips, transport: Transport):
+    receiver = UdpReceiver().start()
+    async with live() as platform:
+        async with running(camera(transport=transport), platform, clips) as device:
+            assert platform.little.registered
+            call = await call_of(platform, CAMERA, offer(receiver.port))
+            await until("a second of video", receiver.has_key_frame)
+            assert device.streams[call.dialog.call_id].frames > 20
+            await hang_up(platform, call)
+            await until("the end of the stream", lambda: not device.streams)
+            assert device.online
+        assert not platform.little.registered
+    receiver.close()
+    now_us = time.time_ns() // 1000
+    captured = stamps_of(ps_of(receiver.packets))
+    assert 0 <= now_us - captured[-1] < 3_000_000
+    assert {b - a for a, b in itertools.pairwise(captured)} == {40_000}
+    port = int(call.answer.body.split(b"m=video ")[1].split()[0])
+    assert receiver.sources == {("127.0.0.1", port)}
+
+
+async def test_pictures_leave_when_their_time_has_come(clips):
+    receiver = UdpReceiver().start()
+    async with live() as platform, running(camera(), platform, clips):
+        await call_of(platform, CAMERA, offer(receiver.port))
+        await until("a second of video", receiver.has_key_frame)
+    receiver.close()
+
+    lateness_us = []
+    for packet, arrived_us in zip(receiver.packets, receiver.arrived_us, strict=True):
+        timestamp = int.from_bytes(packet[4:8], "big")
+        late_90k = (arrived_us * 9 // 100 - timestamp) & 0xFFFF_FFFF
+        lateness_us.append(late_90k * 100 // 9)
+    assert max(lateness_us) < 200_000  # the machine is shared
+    assert statistics.median(lateness_us) < 10_000
+
+
+async def media_server(port_ready: asyncio.Future) -> bytes:
+    """Accepts one media connection and reads one and a half seconds of it."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port_ready.set_result(server.getsockname()[1])
+        connection, _ = await loop.sock_accept(server)
+    with connection:
+        return await read_for(connection, 1.5)
+
+
+async def read_for(connection: socket.socket, seconds: float) -> bytes:
+    loop, stream = asyncio.get_running_loop(), bytearray()
+    connection.setblocking(False)
+    try:
+        async with asyncio.timeout(seconds):
+            while data := await loop.sock_recv(connection, 1 << 16):
+                stream += data
+    except TimeoutError:
+        pass
+    return bytes(stream)
+
+
+def deframed(stream: bytes) -> list[bytes]:
+    packets, offset = [], 0
+    while offset + 2 <= len(stream):
+        end = offset + 2 + int.from_bytes(stream[offset : offset + 2], "big")
+        packets.append(stream[offset + 2 : end])
+        offset = end
+    return packets[:-1]
+
+
+async def test_over_tcp_the_device_connects_to_a_passive_platform(clips):
+    port = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(media_server(port))
+    async with live() as platform, running(camera(), platform, clips):
+        call = await call_of(platform, CAMERA, offer(await port, setup="passive"))
+        stream = await serving
+        await until("a BYE for the broken connection", lambda: call.byes)
+
+    packets = deframed(stream)
+    assert len(packets) > 40
+    assert {packet[8:12].hex() for packet in packets} == {"0bebc201"}
+    assert len(stamps_of(ps_of(packets[:-2]))) > 5
+
+
+async def test_over_tcp_an_active_platform_connects_to_the_device(clips):
+    async with live() as platform, running(camera(), platform, clips):
+        call = await call_of(platform, CAMERA, offer(9, setup="active"))
+        port = int(call.answer.body.split(b"m=video ")[1].split()[0])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            stream = await read_for(connection, 1.5)
+        await until("a BYE for the broken connection", lambda: call.byes)
+
+    assert len(deframed(stream)) > 40
+
+
+async def test_an_nvr_streams_several_channels_at_once(clips):
+    receivers = [UdpReceiver().start() for _ in range(3)]
+    spec = nvr_spec(NVR, PASSWORD, channels=3, video=VIDEO, timing=QUICK)
+    async with live() as platform, running(spec, platform, clips) as device:
+        for number, (channel, receiver) in enumerate(zip(spec.channels, receivers, strict=True)):
+            sdp = offer(receiver.port, y=f"y=020000000{number}")
+            await call_of(platform, channel.gb_id, sdp, seq=f"020000000{number}")
+        await until("three streams", lambda: all(len(r.packets) > 30 for r in receivers))
+        assert len(device.streams) == 3
+    for number, receiver in enumerate(receivers):
+        receiver.close()
+        ssrcs = {int.from_bytes(packet[8:12], "big") for packet in receiver.packets}
+        assert ssrcs == {200000000 + number}
+
+
+async def test_lossy_media_loses_packets_on_the_wire(clips):
+    receiver = UdpReceiver().start()
+    spec = camera(faults=Faults(loss=0.2))
+    async with live() as platform, running(spec, platform, clips) as device:
+        call = await call_of(platform, CAMERA, offer(receiver.port))
+        await until("some packets", lambda: len(receiver.packets) > 100)
+        sent = device.streams[call.dialog.call_id].packets
+        got = len(receiver.packets)
+    receiver.close()
+    assert 0.65 < got / sent < 0.92
+
+
+async def test_a_dead_device_is_silent_and_holds_its_ports(clips):
+    receiver = UdpReceiver().start()
+    spec = camera(faults=Faults(silent_death_after_s=1.0), transport=Transport.TCP)
+    async with live() as platform, running(spec, platform, clips) as device:
+        await call_of(platform, CAMERA, offer(receiver.port))
+        await until("death", lambda: not device.online)
+        seen, said = len(receiver.packets), len(platform.little.seen)
+        platform.little.query("Catalog", CAMERA, platform.now())
+        await asyncio.sleep(0.3)
+        assert len(receiver.packets) == seen
+        assert len(platform.little.seen) == said
+        assert platform._connections
+    receiver.close()
+    assert platform.little.registered
+
+
+async def test_a_camera_comes_back_after_its_connection_was_cut(clips):
+    spec = camera(transport=Transport.TCP)
+    async with live() as platform, running(spec, platform, clips) as device:
+        platform.cut_connections()
+        await until("offline", lambda: not device.online)
+        await device.registered(5)
+
+
+async def test_a_camera_waits_for_a_platform_that_starts_late(clips):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    shown = {clip_spec(camera().channels[0], VIDEO): clips[VideoCodec.H264]}
+    spec = camera(transport=Transport.TCP)
+    device = Camera(spec, PlatformSpec("127.0.0.1", port), shown)
+    await device.start()
+    try:
+        with pytest.raises(Unavailable, match="no way to"):
+            await device.registered(0.5)
+    finally:
+        await device.stop()
+
+
+async def test_lost_sip_is_repeated_until_it_arrives(clips):
+    async with live() as platform:
+        spec = camera(faults=Faults(sip_loss=0.3))
+        async with running(spec, platform, clips, register=False) as device:
+            await device.registered(20)
+            platform.little.query("DeviceInfo", CAMERA, platform.now())
+            platform.flush()
+            await until("an answer", lambda: platform.little.bodies_of("DeviceInfo"), 20)
+
+
+async def test_a_stop_takes_two_seconds_at_most_when_nobody_answers(clips):
+    little = LittlePlatform()
+    async with live(little) as platform, running(camera(), platform, clips) as device:
+        little.silent = True
+        began = time.monotonic()
+
+        await device.stop()
+
+        assert time.monotonic() - began < 2
+        assert "not answered" in device.last_event
+
+
+async def test_a_taken_port_is_named(clips):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        spec = camera(bind_port=port)
+        shown = {clip_spec(spec.channels[0], VIDEO): clips[VideoCodec.H264]}
+        device = Camera(spec, PlatformSpec("127.0.0.1", 9), shown)
+
+        with pytest.raises(Conflict, match=str(port)):
+            await device.start()
+        await device.stop()
+
+
+def test_a_device_needs_a_clip_for_each_picture():
+    spec = nvr_spec(NVR, PASSWORD, channels=2, video=VIDEO)
+
+    wanted = clip_specs(spec)
+
+    assert [clip.label for clip in wanted] == ["CAM 101", "CAM 102"]
+    assert all(isinstance(clip, ClipSpec) for clip in wanted)
