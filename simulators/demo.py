@@ -92,8 +92,10 @@ def read_scenario(path: Path) -> Scenario:
     return parse_scenario(text)
 
 
-def parse_scenario(text: Fields) -> Scenario:
-    """A scenario from parsed JSON."""
+def parse_scenario(text: object) -> Scenario:
+    """A scenario from parsed JSON. Raises Invalid."""
+    if not isinstance(text, dict):
+        raise Invalid("a scenario is a JSON object")
     _only(text, _SCENARIO_KEYS, "the scenario")
     try:
         where = text["platform"]

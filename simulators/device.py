@@ -18,6 +18,7 @@ from simulators.line import (
     CloseMedia,
     Connect,
     Died,
+    Disconnect,
     Gone,
     OpenMedia,
     Output,
@@ -307,6 +308,9 @@ class Device:
                 self._send(data, peer)
             case Connect():
                 self._own(self._link())
+            case Disconnect():
+                if self._tcp is not None:
+                    self._tcp.abort()  # connection_lost follows
             case Registered(online=online, why=why):
                 self.last_event = why
                 if online:

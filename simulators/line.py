@@ -33,6 +33,11 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Give the TCP connection up: nothing comes back on it. `unlinked` follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """The registration began or ended. `why` says what was seen."""
 
@@ -74,7 +79,9 @@ class CloseMedia:
     call_id: str
 
 
-Output = Send | Connect | Registered | Gone | Died | OpenMedia | StartMedia | CloseMedia
+Output = (
+    Send | Connect | Disconnect | Registered | Gone | Died | OpenMedia | StartMedia | CloseMedia
+)
 
 
 @dataclass(slots=True)
@@ -234,6 +241,7 @@ __all__ = [
     "CloseMedia",
     "Connect",
     "Died",
+    "Disconnect",
     "Gone",
     "Headers",
     "Line",

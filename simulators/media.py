@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -73,7 +74,11 @@ class Sink(Protocol):
 
 
 class SentLog:
-    """JSON lines, one for each picture sent, for comparison with what arrived elsewhere."""
+    """JSON lines, one for each picture sent, for comparison with what arrived elsewhere.
+
+    `frame` and `capture_us` are those of the SEI, `sent_us` is the true time of sending. Several
+    devices may write to the same file: each line is one write to a file opened for appending.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +275,8 @@ class MediaLeg:
 
     def send_rtcp(self, packet: bytes) -> None:
         if self._rtcp_socket is not None:
-            self._rtcp_socket.sendto(packet, (self.target.host, self.target.port + 1))
+            with suppress(OSError):  # as lossy as the network it goes to
+                self._rtcp_socket.sendto(packet, (self.target.host, self.target.port + 1))
 
     @property
     def has_rtcp(self) -> bool:

@@ -5,6 +5,9 @@ tell when it was taken:
 
   UUID (16 bytes, `SEI_UUID`) | capture time, u64 big-endian, microseconds UTC | frame number, u32
 
+The frame number counts pictures since 1970 at the channel's frame rate, modulo 2**32: consecutive
+pictures have consecutive numbers, and two streams of one channel the same.
+
 Emulation prevention (H.264 7.3.1, H.265 7.3.1.1): inside a NAL unit 00 00 0x, x <= 3, is written
 00 00 03 0x.
 """

@@ -70,15 +70,17 @@ class Pacer:
             self._timer = loop.call_later(min(max(wait_s, 0.0), SLEEP_S_MAX), self._tick)
 
     def _tick(self) -> None:
+        """Ask whoever is due. A source that raises is off the heap by then and not asked again."""
         self._timer = None
         now_us = self._clock.now_us()
-        while self._heap and self._heap[0][0] <= now_us:
-            _, order, source = self._heap[0]
-            source.emit(now_us)
-            # emit may have removed it (or others): only what is still live goes on
-            if id(source) in self._live and self._heap and self._heap[0][2] is source:
-                heapq.heapreplace(self._heap, (source.due_us(), order, source))
-        self._arm()
+        try:
+            while self._heap and self._heap[0][0] <= now_us:
+                _, order, source = heapq.heappop(self._heap)
+                source.emit(now_us)
+                if id(source) in self._live:  # it may have been removed meanwhile
+                    heapq.heappush(self._heap, (source.due_us(), order, source))
+        finally:
+            self._arm()
 
 
 __all__ = ["SLEEP_S_MAX", "Paced", "Pacer"]

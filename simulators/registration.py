@@ -12,8 +12,9 @@ from __future__ import annotations
 from enum import Enum
 
 from simulators import digest
-from simulators.line import Alarm, Connect, Gone, Line, Registered
+from simulators.line import Alarm, Connect, Disconnect, Gone, Line, Registered
 from simulators.templates import Speaker
+from vsp.model.device import Transport
 from vsp.sip.core.message import Message
 from vsp.sip.core.transaction import ClientTransaction
 
@@ -141,6 +142,8 @@ class Registration:
             self._gone()
         elif answer is None:
             self._failed(now, "REGISTER was not answered")
+            if self._line.spec.transport is Transport.TCP:
+                self._line.out.append(Disconnect())
         elif 200 <= answer.status < 300:
             self._succeeded(answer, now)
         elif answer.status == 423 and (shortest := answer.header("min-expires")):

@@ -7,6 +7,7 @@ import pytest
 from tests.actions.rig import CHANNEL_GB_ID, GB_ID, NOON_US, SECOND, Rig
 from tests.actions.test_timeline import segment
 from vsp.actions import channels as channels_module
+from vsp.actions.devices import DeviceChanges
 from vsp.errors import Denied, Invalid
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import RecordPlan
@@ -40,6 +41,16 @@ async def test_a_channel_is_listed_with_its_device_and_whether_it_is_recorded(ri
         "gate",
     )
     assert entry.recording
+
+
+async def test_a_device_that_is_renamed_here_is_renamed_beside_its_channels_at_once(rig: Rig):
+    channel = await rig.channel()
+    admin = await rig.user(Role.ADMIN)
+    await rig.actions.channels.get(admin, channel.id)
+
+    await rig.actions.devices.update(admin, GB_ID, lambda device: DeviceChanges(name="北门"))
+
+    assert (await rig.actions.channels.get(admin, channel.id)).device.name == "北门"
 
 
 async def test_an_administrator_changes_plan_and_name_and_the_recorder_is_nudged(rig: Rig):

@@ -107,10 +107,18 @@ async def console(
 
 async def sign_in(page: Page, platform: Platform) -> None:
     await page.goto(platform.url)
-    await page.fill("input[name=user]", platform.ready["user"])
+    await page.fill("input[name=username]", platform.ready["user"])
     await page.fill("input[name=password]", platform.password)
     await page.press("input[name=password]", "Enter")
-    await page.wait_for_selector("header", timeout=15_000)
+    await page.wait_for_selector(".toolbar", timeout=15_000)
+
+
+async def fill_wall(page: Page, platform: Platform, layout: int) -> None:
+    """The live page with `layout` tiles, each filled with a channel."""
+    await page.goto(f"{platform.url}/#/live")
+    await page.wait_for_selector("[role=tree] [data-channel]")
+    await page.click(f".segmented button:text-is('{layout}')")
+    await page.click("[data-act='fill']")
 
 
 async def playing(page: Page, count: int, timeout_s: float = 60) -> list[dict[str, Any]]:

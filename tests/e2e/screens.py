@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.e2e.browser import console, playing, screenshot
+from tests.e2e.browser import console, fill_wall, playing, screenshot
 from tests.e2e.platform import Platform
 
 LANGUAGES = {"zh": "zh-CN", "en": "en-US"}
@@ -24,21 +24,20 @@ async def main(folder: Path) -> None:
             for short, locale in LANGUAGES.items():
                 async with console(platform, locale) as page:
                     for layout in (9, 16):
-                        await page.click(f"[data-layout='{layout}']")
-                        await page.click("[data-action='fill-wall']")
+                        await fill_wall(page, platform, layout)
                         await playing(page, layout)
                         await asyncio.sleep(3)
                         await screenshot(page, folder / f"wall-{layout}-{short}.png")
-                    await page.goto(f"{platform.url}/playback?channel={channels[0]['id']}")
+                    await page.goto(f"{platform.url}/#/playback?channel={channels[0]['id']}")
                     await asyncio.sleep(6)
                     await screenshot(page, folder / f"playback-{short}.png")
-                    await page.goto(f"{platform.url}/devices")
+                    await page.goto(f"{platform.url}/#/devices")
                     await asyncio.sleep(2)
                     await screenshot(page, folder / f"devices-{short}.png")
-                    await page.goto(f"{platform.url}/devices/{channels[0]['device_id']}")
+                    await page.goto(f"{platform.url}/#/devices/{channels[0]['device_id']}")
                     await asyncio.sleep(3)
                     await screenshot(page, folder / f"device-{short}.png")
-                    await page.goto(f"{platform.url}/candidates")
+                    await page.goto(f"{platform.url}/#/candidates")
                     await asyncio.sleep(2)
                     await screenshot(page, folder / f"candidates-{short}.png")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.e2e.browser import behind_ms, console, playing, tiles
+from tests.e2e.browser import behind_ms, console, fill_wall, playing, tiles
 from tests.e2e.platform import Platform, until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -18,16 +18,10 @@ BEHIND_MAX_MS = 2000
 """The clock in the picture is within 2 s of now."""
 
 
-async def fill_wall(page, layout: int) -> None:
-    await page.goto(page.url.split("#")[0].split("?")[0])
-    await page.click(f"[data-layout='{layout}']")
-    await page.click("[data-action='fill-wall']")
-
-
 @pytest.mark.parametrize("layout", [9, 16])
 async def test_every_tile_of_a_wall_plays_and_shows_now(demo: Platform, layout: int):
     async with console(demo) as page:
-        await fill_wall(page, layout)
+        await fill_wall(page, demo, layout)
         first = await playing(page, layout)
         await asyncio.sleep(2)
         second = await tiles(page)
@@ -58,7 +52,7 @@ async def test_playback_of_a_chosen_second_shows_that_second(demo: Platform):
     chosen = await until("25 s of recording", old_enough, 90)
     async with console(demo) as page:
         text = chosen.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        await page.goto(f"{demo.url}/playback?channel={channel['id']}&t={text}")
+        await page.goto(f"{demo.url}/#/playback?channel={channel['id']}&t={text}")
         shown = (await playing(page, 1))[0]
 
     target_ms = int(chosen.timestamp() * 1000)

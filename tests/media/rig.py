@@ -80,9 +80,9 @@ class Rig:
         self.events: list[object] = []
         self.cameras: list[Camera] = []
 
-    def camera(self, port: int, host: str = "127.0.0.1", tcp: bool = False) -> Camera:
+    def camera(self, port: int, host: str = "127.0.0.1", tcp: bool = False, **clip: int) -> Camera:
         """A sender to `port`; closed with the rig."""
-        self.cameras.append(Camera(port, host, tcp))
+        self.cameras.append(Camera(port, host, tcp, **clip))
         return self.cameras[-1]
 
     async def open_session(self, session: str = "s1", **spec: object) -> int:
@@ -120,6 +120,7 @@ async def running(config: Config) -> AsyncIterator[Rig]:
     async with worker:
         rig = Rig(worker, signer, objects)
         listening = asyncio.create_task(_listen(rig))
+        await asyncio.sleep(0)  # its first step: from now on no event is missed
         try:
             yield rig
         finally:
@@ -148,8 +149,8 @@ async def until(condition: Callable[[], object]) -> None:
 class Camera:
     """Sends a looped clip as PS over RTP, from a socket of its own."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", tcp: bool = False) -> None:
-        self.clip = clips.video(frames=3 * GOP, gop=GOP)
+    def __init__(self, port: int, host: str = "127.0.0.1", tcp: bool = False, **clip: int) -> None:
+        self.clip = clips.video(**{"frames": 3 * GOP, "gop": GOP, **clip})  # type: ignore[arg-type]
         self.sent_frames = 0
         self.seq = 100
         self._port = port
@@ -223,7 +224,9 @@ class Viewer:
     def fragments(self) -> list[bytes]:
         return [item for item in self.binaries() if item[4:8] == b"moof"]
 
-    async def read(self) -> None:
+    async def read(self, after: asyncio.Event | None) -> None:
+        if after is not None:
+            await after.wait()
         async for message in self.socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 self.items.append(json.loads(message.data))
@@ -236,14 +239,17 @@ class Viewer:
 
 
 @asynccontextmanager
-async def viewer(url: str, ticket: str | None = None, **how: object) -> AsyncIterator[Viewer]:
+async def viewer(
+    url: str, ticket: str | None = None, after: asyncio.Event | None = None, **how: object
+) -> AsyncIterator[Viewer]:
+    """`after`: nothing is read before it is set."""
     params = {} if ticket is None else {"ticket": ticket}
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(url, params=params, **how) as connection,  # type: ignore[arg-type]
     ):
         watching = Viewer(connection)
-        reading = asyncio.create_task(watching.read())
+        reading = asyncio.create_task(watching.read(after))
         try:
             yield watching
         finally:

@@ -12,7 +12,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from simulators.line import CloseMedia, Connect, Died, Gone, OpenMedia, Registered, StartMedia
+from simulators.line import (
+    CloseMedia,
+    Connect,
+    Died,
+    Disconnect,
+    Gone,
+    OpenMedia,
+    Registered,
+    StartMedia,
+)
 from simulators.spec import DeviceSpec, PlatformSpec
 from simulators.ua import DeviceUa
 from simulators.world import SeededIds
@@ -374,6 +383,9 @@ class World:
                     self.link()
                 else:
                     self.ua.unlinked(self.now, "refused")
+            case Disconnect():
+                self.events.append((self.now, output))
+                self.ua.unlinked(self.now, "given up")
             case OpenMedia(call_id=call_id):
                 self.events.append((self.now, output))
                 self.ua.media_opened(call_id, "127.0.0.1", 15060, self.now)

@@ -107,6 +107,11 @@ def test_what_a_scenario_cannot_mean_is_refused(place: tuple, change: dict):
         parse_scenario(text)
 
 
+def test_a_list_is_no_scenario():
+    with pytest.raises(Invalid):
+        parse_scenario([scenario()])
+
+
 @pytest.mark.parametrize("lost", ["gb_id", "password", "kind"])
 def test_what_is_required_is_required(lost: str):
     text = scenario()

@@ -51,6 +51,14 @@ async def running(
         await device.stop()
 
 
+@pytest.fixture
+async def receiver() -> AsyncIterator[UdpReceiver]:
+    """A port that collects RTP."""
+    receiver = UdpReceiver().start()
+    yield receiver
+    receiver.close()
+
+
 async def call_of(platform: Live, channel: str, sdp: bytes, **more):
     call = platform.little.invite(channel, platform.now(), sdp, **more)
     platform.flush()
@@ -69,8 +77,7 @@ def stamps_of(stream: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("transport", list(Transport))
-async def test_a_camera_registers_streams_and_leaves(clips, transport: Transport):
-    receiver = UdpReceiver().start()
+async def test_a_camera_registers_streams_and_leaves(clips, receiver, transport: Transport):
     async with live() as platform:
         async with running(camera(transport=transport), platform, clips) as device:
             assert platform.little.registered
@@ -81,7 +88,6 @@ async def test_a_camera_registers_streams_and_leaves(clips, transport: Transport
             await until("the end of the stream", lambda: not device.streams)
             assert device.online
         assert not platform.little.registered
-    receiver.close()
     now_us = time.time_ns() // 1000
     captured = stamps_of(ps_of(receiver.packets))
     assert 0 <= now_us - captured[-1] < 3_000_000
@@ -90,12 +96,10 @@ async def test_a_camera_registers_streams_and_leaves(clips, transport: Transport
     assert receiver.sources == {("127.0.0.1", port)}
 
 
-async def test_pictures_leave_when_their_time_has_come(clips):
-    receiver = UdpReceiver().start()
+async def test_pictures_leave_when_their_time_has_come(clips, receiver):
     async with live() as platform, running(camera(), platform, clips):
         await call_of(platform, CAMERA, offer(receiver.port))
         await until("a second of video", receiver.has_key_frame)
-    receiver.close()
 
     lateness_us = []
     for packet, arrived_us in zip(receiver.packets, receiver.arrived_us, strict=True):
@@ -178,21 +182,18 @@ async def test_an_nvr_streams_several_channels_at_once(clips):
         assert ssrcs == {200000000 + number}
 
 
-async def test_lossy_media_loses_packets_on_the_wire(clips):
-    receiver = UdpReceiver().start()
+async def test_lossy_media_loses_packets_on_the_wire(clips, receiver):
     spec = camera(faults=Faults(loss=0.2))
     async with live() as platform, running(spec, platform, clips) as device:
         call = await call_of(platform, CAMERA, offer(receiver.port))
         await until("some packets", lambda: len(receiver.packets) > 100)
         sent = device.streams[call.dialog.call_id].packets
         got = len(receiver.packets)
-    receiver.close()
     assert 0.65 < got / sent < 0.92
 
 
-async def test_a_dead_device_is_silent_and_holds_its_ports(clips):
-    receiver = UdpReceiver().start()
-    spec = camera(faults=Faults(silent_death_after_s=1.0), transport=Transport.TCP)
+async def test_a_dead_device_is_silent_and_holds_its_ports(clips, receiver):
+    spec = camera(faults=Faults(silent_death_after_s=2.0), transport=Transport.TCP)
     async with live() as platform, running(spec, platform, clips) as device:
         await call_of(platform, CAMERA, offer(receiver.port))
         await until("death", lambda: not device.online)
@@ -202,7 +203,6 @@ async def test_a_dead_device_is_silent_and_holds_its_ports(clips):
         assert len(receiver.packets) == seen
         assert len(platform.little.seen) == said
         assert platform._connections
-    receiver.close()
     assert platform.little.registered
 
 

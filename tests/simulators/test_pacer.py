@@ -82,3 +82,20 @@ async def test_closing_stops_everything_and_may_be_done_twice():
     await asyncio.sleep(0.03)
 
     assert ticker.emitted == []
+
+
+async def test_a_source_that_fails_does_not_stop_the_others():
+    clock = SystemClock()
+    pacer = Pacer(clock)
+    failing, other = Ticker(clock, 5_000), Ticker(clock, 5_000)
+    complaints: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: complaints.append(what))
+    failing.on_emit = lambda: 1 / 0
+    pacer.add(failing)
+    pacer.add(other)
+
+    await asyncio.sleep(0.05)
+    pacer.close()
+
+    assert len(failing.emitted) == len(complaints) == 1
+    assert len(other.emitted) > 3

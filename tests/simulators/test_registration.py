@@ -1,7 +1,7 @@
 import pytest
 
 from simulators.camera import camera_spec
-from simulators.line import Connect, Gone, Registered
+from simulators.line import Connect, Disconnect, Gone, Registered
 from simulators.spec import Timing
 from tests.simulators.little import CAMERA, PASSWORD, LittlePlatform, World
 from vsp.model.device import Transport
@@ -257,3 +257,29 @@ def test_lost_datagrams_are_repeated_by_the_transaction():
 
     assert [when for when, _ in pair.device_sent][:4] == [0.0, 0.5, 1.5, 3.5]
     assert pair.ua.online
+
+
+def test_a_connection_on_which_nothing_comes_back_is_given_up():
+    platform = LittlePlatform()
+    spec = camera_spec(
+        CAMERA, PASSWORD, transport=Transport.TCP, timing=Timing(keepalive_s=10, retry_s=5)
+    )
+    pair = World(spec, platform).start()
+    pair.run(1)
+    platform.silent = True
+    pair.run(41 + 33)
+    assert len(pair.of(Disconnect)) == 1
+    platform.silent = False
+
+    pair.run(100)
+
+    assert len(pair.of(Connect)) >= 2
+    assert pair.ua.online
+
+
+def test_over_udp_there_is_no_connection_to_give_up():
+    pair = world(LittlePlatform(silent=True), retry_s=10)
+
+    pair.run(100)
+
+    assert pair.of(Disconnect) == []

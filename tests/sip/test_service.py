@@ -1,20 +1,24 @@
 """The whole of signalling over its own sockets and its own store, towards raw test devices."""
 
 import asyncio
+import random
 import re
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.sip import ua
 from tests.sip.stage import Stage, add, obedient, stage
 from vsp.errors import Conflict, NotFound, Unavailable, Unsupported
 from vsp.model.changes import Axis
-from vsp.model.device import DeviceSecret, Presence
+from vsp.model.device import DeviceSecret, Presence, Transport
 from vsp.model.ids import DeviceId, GbId, UtcMicros
 from vsp.ports import PageRequest
+from vsp.sip.core.agent import Peer
 
 CHANNELS = [f"3402000000132000{n:04}" for n in range(1, 6)]
 STRANGER = "34020000001320009999"
+MUTANTS = 3000
 
 
 @pytest.fixture
@@ -701,3 +705,88 @@ async def test_within_the_leave_a_closed_connection_is_named_as_the_reason(at):
 
 async def test_unknown_devices_have_no_presence(at):
     assert at.service.presence(DeviceId("nobody")) == (Presence.UNKNOWN, 0)
+
+
+# ---- hostile input and faults ---------------------------------------------------------------
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """One to four bytes changed, doubled, cut or moved."""
+    mutant = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(mutant))
+        match chance.randrange(4):
+            case 0:
+                mutant[at] = chance.randrange(256)
+            case 1:
+                mutant[at:at] = mutant[at : at + chance.randint(1, 40)]
+            case 2:
+                del mutant[at : at + chance.randint(1, 40)]
+            case _:
+                mutant[at:at] = chance.choice([b"\r\n", b"<", b"&", b"\x00", b";tag=", b'"'])
+        if not mutant:
+            return b"x"
+    return bytes(mutant)
+
+
+async def test_mutated_messages_cause_no_error_of_our_own(at):
+    chance = random.Random(28181)
+    async with at.device() as nvr:
+        await nvr.register()
+        query = await nvr.query("Catalog")
+        sn = ua.sn_of(query)
+        peer = Peer(Transport.UDP, "127.0.0.1", nvr.port)
+        originals = [
+            ua.register(address=nvr.address, authorization='Digest username="x", nonce="y"'),
+            ua.message(ua.keepalive(), address=nvr.address),
+            ua.message(ua.catalog(sn, 9, ua.catalog_item(CHANNELS[0])), address=nvr.address),
+            ua.message(ua.device_info(sn), address=nvr.address),
+            ua.message(ua.media_status(), address=nvr.address),
+            ua.request("OPTIONS"),
+            ua.bye(ua.reply(query).replace(b"To:", b"To: <sip:1@h>\r\nX:")),
+            ua.reply(query),
+        ]
+
+        with capture_logs() as logged:
+            for _ in range(MUTANTS):
+                data = mutated(chance.choice(originals), chance)
+                at.service._endpoint._received(data, peer)
+
+        assert [line for line in logged if line["log_level"] == "error"] == []
+        assert ua.status_of(await nvr.register()) == 200
+
+
+async def test_a_fault_in_a_listener_does_not_stop_signalling(tmp_path):
+    async with stage(tmp_path, tcp_leave_s=0.0) as at:
+
+        def fail(*_):
+            raise RuntimeError("the console is broken")
+
+        at.service.on_presence = fail
+        async with TcpUa(at.service.port) as nvr:
+            assert ua.status_of(await nvr.register()) == 200
+        at.service.on_presence = lambda *news: at.presence.put_nowait(news)
+        async with TcpUa(at.service.port) as nvr:
+            assert ua.status_of(await nvr.register()) == 200
+
+        async with asyncio.timeout(5):
+            while (await at.presence.get())[1] is not Presence.OFFLINE:
+                pass
+
+
+async def test_heartbeats_are_answered_while_the_database_hangs(at, monkeypatch):
+    never = asyncio.Event()
+
+    async def hang(*_):
+        await never.wait()
+
+    monkeypatch.setattr(at.store.devices, "save_states", hang)
+    monkeypatch.setattr("vsp.sip.registrar.FLUSH_TIMEOUT_S", 0.1)
+    async with at.device() as nvr:
+        await nvr.register()
+        assert not await at.service._writer.flush()
+
+        answer = await nvr.ask(ua.message(ua.keepalive(), address=nvr.address))
+
+        assert ua.status_of(answer) == 200
+        assert at.service._roster.dirty() == 1

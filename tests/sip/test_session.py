@@ -462,9 +462,7 @@ async def test_a_restored_dialog_can_be_ended_by_either_side(tmp_path):
         one, invite = await up(first, nvr)
         other, _ = await up(first, nvr)
 
-    async with stage(tmp_path, port) as second:
-        second.service.restore([one.dialog, other.dialog])
-
+    async with stage(tmp_path, port, restored=[one.dialog, other.dialog]) as second:
         assert ua.status_of(await nvr.ask(ua.bye(invite))) == 200
         assert second.ended.get_nowait()[0] == one.dialog.call_id
         ending = asyncio.create_task(second.service.bye(other.dialog))

@@ -146,6 +146,18 @@ def test_lines_are_bounded_by_bytes(monkeypatch):
     assert [line.at_us for line in book.lines(CAMERA)] == [47, 48, 49]
 
 
+def test_one_message_larger_than_the_share_is_cut_not_lost(monkeypatch):
+    monkeypatch.setattr(trace, "RING_BYTES_MAX", 100)
+    monkeypatch.setattr(trace, "RING_BYTES_MIN", 10)
+    book = TraceBook()
+
+    note(book, b"INVITE x SIP/2.0\r\n\r\n" + b"a" * 500)
+
+    (text,) = texts(book)
+    assert text.startswith("INVITE")
+    assert "more bytes" in text
+
+
 def test_each_devices_share_shrinks_with_the_fleet(monkeypatch):
     monkeypatch.setattr(trace, "ALL_BYTES_MAX", 4000)
     monkeypatch.setattr(trace, "RING_BYTES_MIN", 100)

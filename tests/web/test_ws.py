@@ -153,9 +153,8 @@ def test_the_number_of_feeds_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ws_module, "CLIENTS_MAX", 1)
     hub = EventHub()
 
-    with hub.subscribe():
-        with pytest.raises(Exhausted), hub.subscribe():
-            pass
+    with hub.subscribe(), pytest.raises(Exhausted), hub.subscribe():
+        pass
     with hub.subscribe():
         assert hub.clients == 1
     assert hub.clients == 0

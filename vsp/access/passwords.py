@@ -8,6 +8,7 @@ interpreter lock), because the signalling loop may not stand still for 20 ms.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -68,6 +69,9 @@ _WALKS = (
 )
 """Sequences on the keyboard or in the alphabet; a password made of one, either way, is refused."""
 
+_CODE = re.compile(r"[0-9]{20}")
+"""A GB/T 28181 code: printed on stickers, sent in clear in every message."""
+
 _LEET = str.maketrans("@4301!|$5780", "aaeoiiisstbo")
 
 
@@ -84,8 +88,8 @@ def check_device_password(password: str, gb_id: str) -> None:
         raise _weak("empty")
     if len(password) < DEVICE_LENGTH_MIN:
         raise _weak(f"shorter than {DEVICE_LENGTH_MIN} characters")
-    if password in gb_id or gb_id in password:
-        raise _weak("part of the device's code")
+    if password in gb_id or _CODE.search(password):
+        raise _weak("a device's code, or part of it")
     if any(ord(character) < 0x20 for character in password):
         raise _weak("it holds control characters")
     _check_common(password, gb_id)

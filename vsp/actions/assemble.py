@@ -116,6 +116,7 @@ def assemble(
         access=access,
         clock=clock,
     )
+    devices.on_changed = channels.device_changed
     overview = Overview(
         book=books.devices,
         people=books.people,

@@ -38,6 +38,10 @@ FIND_ROWS = 1000
 """Rows of one look-up while a long timeline is put together."""
 
 
+NAME_LIFE_S = 60.0
+"""How stale a device's name beside its channels may be; a change made here is seen at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceName:
     gb_id: GbId
@@ -77,7 +81,7 @@ class Channels:
         self._streams = streams
         self._access = access
         self._clock = clock
-        self._names: Memo[DeviceId, DeviceName] = Memo(clock)
+        self._names: Memo[DeviceId, DeviceName] = Memo(clock, NAME_LIFE_S)
         self.on_plan_changed: Callable[[ChannelId], None] | None = None
 
     # ---- reading ------------------------------------------------------------------------------
@@ -111,6 +115,10 @@ class Channels:
             name = DeviceName(device.gb_id, device.name, device.created_at_us)
             self._names.put(device_id, name)
         return name
+
+    def device_changed(self, device_id: DeviceId) -> None:
+        """Look its name up again."""
+        self._names.drop(device_id)
 
     async def attempts(self, actor: Actor, reference: str, limit: int = 50) -> Sequence[Attempt]:
         """The last tries to get a picture, newest first, each with its failing leg."""

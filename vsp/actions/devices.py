@@ -131,6 +131,7 @@ class Devices:
         self._clock = clock
         self._default_plan = default_plan
         self._counts: Memo[DeviceId, int] = Memo(clock)
+        self.on_changed: Callable[[DeviceId], None] | None = None
         self.on_removed: Callable[[DeviceId, str], Awaitable[None]] | None = None
 
     # ---- reading ------------------------------------------------------------------------------
@@ -234,6 +235,8 @@ class Devices:
             password=changes.password,
         )
         self._signal.device_added(device, await self._secret(device_id, changes.password))
+        if self.on_changed is not None:
+            self.on_changed(device_id)
         return device
 
     async def _secret(self, device_id: DeviceId, password: str | None) -> DeviceSecret:

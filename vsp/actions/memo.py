@@ -17,15 +17,16 @@ ENTRIES_MAX = 20_000
 
 
 class Memo(Generic[K, V]):
-    """Remembers values for LIFE_S."""
+    """Remembers values for `life_s`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, life_s: float = LIFE_S) -> None:
         self._clock = clock
+        self._life_s = life_s
         self._values: dict[K, tuple[float, V]] = {}
 
     def get(self, key: K) -> V | None:
         found = self._values.get(key)
-        if found is None or self._clock.monotonic() - found[0] >= LIFE_S:
+        if found is None or self._clock.monotonic() - found[0] >= self._life_s:
             return None
         return found[1]
 

@@ -216,11 +216,17 @@ class Views:
         return OpenedView(view, endpoint.url, self._signer.sign(ticket), expires_at_us)
 
     async def close(self, actor: Actor, view_id: ViewId) -> None:
-        """End one's own view (an administrator: anybody's). Raises NotFound, also when ended."""
+        """End one's own view (an administrator: anybody's); one that ended already is as good.
+
+        Raises NotFound.
+        """
         self._access.require(actor, Action.OWN_SESSION)
         opened = self._open.get(view_id)
-        if opened is None or not self._may_see(actor, opened.view):
+        view = opened.view if opened is not None else self._ended.get(view_id)
+        if view is None or not self._may_see(actor, view):
             raise NotFound("no such view")
+        if opened is None:
+            return
         await self._cut(opened, "closed by its viewer" if _owns(actor, opened) else "closed")
 
     async def ended(self, view_id: ViewId, cause: str) -> None:

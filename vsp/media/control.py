@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 from aiohttp import web
+from pydantic_core import from_json
 
 from vsp.errors import Internal, Invalid, NotFound, VspError
 from vsp.link import (
@@ -138,7 +139,7 @@ class ControlServer:
         if call is None:
             raise NotFound(f"no such call: {name}")
         try:
-            said = json.loads(body or b"{}")
+            said = from_json(body or b"{}")
         except ValueError as error:
             raise Invalid(f"{name}: the body is not JSON") from error
         if not isinstance(said, dict) or set(said) != set(call.arguments):

@@ -12,13 +12,13 @@ not looked at: the ticket is the right, and a page cannot have it by accident as
 from __future__ import annotations
 
 import asyncio
-import json
 import socket as sockets
 import ssl
 from collections.abc import Callable
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
+from pydantic_core import from_json
 
 from vsp.errors import Conflict, Denied, NotFound, VspError
 from vsp.link import error_to_wire
@@ -224,7 +224,7 @@ def _subprotocols(request: web.Request) -> list[str]:
 
 def _ticket_of_frame(text: str | None) -> str:
     try:
-        said = json.loads(text or "")
+        said = from_json(text or "")
     except ValueError as error:
         raise Denied("the first frame carries no ticket") from error
     ticket = said.get("ticket") if isinstance(said, dict) else None

@@ -56,6 +56,14 @@ class InitPiece:
 Item = Message | InitPiece | Piece
 
 
+@dataclass(frozen=True, slots=True)
+class _Skip:
+    """Pictures left out from `since` on, and what is queued to say so."""
+
+    since: Piece
+    messages: tuple[Message, Message]
+
+
 class Consumer:
     """One viewer's bounded queue. The hub offers, the viewer's task takes."""
 
@@ -66,6 +74,7 @@ class Consumer:
         self._bytes = 0
         self._messages = 0
         self._skipping_since: Piece | None = None
+        self._untold: _Skip | None = None
         self._ready = asyncio.Event()
         self._last_sent_us: UtcMicros | None = None
         self.closed = False
@@ -114,6 +123,8 @@ class Consumer:
             self._last_sent_us = item.arrival_us
         elif not isinstance(item, InitPiece):
             self._messages -= 1
+            if self._untold is not None and item is self._untold.messages[0]:
+                self._untold = None
         return item
 
     def lag_ms(self, now_us: UtcMicros) -> int:
@@ -131,19 +142,33 @@ class Consumer:
         return now - oldest > QUEUE_AGE_MAX_S
 
     def _drop(self, piece: Piece) -> None:
-        """Forget every queued fragment; texts and init segments stay, in order."""
+        """Forget every queued fragment; texts and init segments stay, in order.
+
+        A gap that the viewer was not yet told of, and whose far side it never got, is one with this.
+        """
         pieces = [item for item, _ in self._queue if isinstance(item, Piece)]
         self.dropped += len(pieces)
-        kept = ((item, at) for item, at in self._queue if not isinstance(item, Piece))
-        self._queue = deque(kept)
-        self._bytes = 0
         self._skipping_since = pieces[0] if pieces else piece
+        told: tuple[Message, ...] = ()
+        if self._untold is not None:
+            self._skipping_since, told = self._untold.since, self._untold.messages
+            self._messages -= len(told)
+            self._untold = None
+        self._queue = deque(
+            (item, at)
+            for item, at in self._queue
+            if not isinstance(item, Piece) and not any(item is said for said in told)
+        )
+        self._bytes = 0
 
     def _resume(self, since: Piece, piece: Piece) -> None:
         self._skipping_since = None
         cause = "the viewer's connection is too slow; pictures were left out"
-        self.say(messages.gap(since.arrival_us, piece.arrival_us, cause))
-        self.say(messages.clock(piece.media_90k, piece.arrival_us))
+        gap = messages.gap(since.arrival_us, piece.arrival_us, cause)
+        clock = messages.clock(piece.media_90k, piece.arrival_us)
+        self._untold = _Skip(since, (gap, clock))
+        self.say(gap)
+        self.say(clock)
 
 
 class Hub:

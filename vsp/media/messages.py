@@ -8,10 +8,11 @@ RFC 3339 in UTC with milliseconds; media times are seconds on the socket's own m
 from __future__ import annotations
 
 import calendar
-import json
 import re
 import time
 from dataclasses import dataclass
+
+from pydantic_core import from_json
 
 from vsp.errors import Invalid, VspError
 from vsp.media.core.au import CLOCK_HZ
@@ -147,7 +148,7 @@ def parse_command(text: str) -> Command:
     if len(text) > COMMAND_LENGTH_MAX:
         raise Invalid(f"command is longer than {COMMAND_LENGTH_MAX} characters")
     try:
-        said = json.loads(text)
+        said = from_json(text)
     except ValueError as error:
         raise Invalid("command is not JSON") from error
     match said:

@@ -97,7 +97,7 @@ class Shipper:
     async def _until_part_due(self, segment: SpooledSegment, part_s: float) -> None:
         """Return when enough new media has come for a part, or when the segment has ended."""
         covered = segment.parts[-1][1] if segment.parts else 0
-        from_us = segment.end_us
+        from_us = segment.end_us_at(covered)
         while segment.end is None:
             await segment.changed.wait()
             segment.changed.clear()

@@ -161,6 +161,13 @@ class SpooledSegment:
     def end_us(self) -> UtcMicros:
         return self.fragments[-1][2].end_us if self.fragments else self.head.start_us
 
+    def end_us_at(self, size_bytes: int) -> UtcMicros:
+        """Wall time up to which its first `size_bytes` reach."""
+        for offset, length, head in reversed(self.fragments):
+            if offset + length <= size_bytes:
+                return head.end_us
+        return self.head.start_us
+
     @property
     def position_end(self) -> int:
         """Log position up to which its bytes reach."""

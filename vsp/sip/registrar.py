@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from vsp.config import SipConfig
-from vsp.errors import Invalid, VspError
+from vsp.errors import VspError
 from vsp.model.changes import ChangePoint
 from vsp.model.device import Binding, Candidate, Presence
 from vsp.model.ids import GbId, UtcMicros
@@ -126,9 +126,8 @@ class Registrar:
         refusal = self._authenticate(entry, message, peer, now, now_us)
         if refusal is not None:
             return Verdict(self._with_version(refusal))
-        try:
-            expires_s = self._expires_s(message)
-        except Invalid:
+        expires_s = self._expires_s(message)
+        if expires_s is None:
             self._metrics.count("vsp_sip_registers", result="too_brief")
             brief = (("Min-Expires", str(self._config.expires_min_s)),)
             return Verdict(self._with_version(Reply(423, "Interval Too Brief", brief)))
@@ -185,13 +184,13 @@ class Registrar:
                 self._failures.popitem(last=False)
         return bucket.take(now)
 
-    def _expires_s(self, message: Message) -> int:
-        """Seconds granted; 0 unregisters. Raises Invalid below the minimum (RFC 3261 10.3, 7)."""
+    def _expires_s(self, message: Message) -> int | None:
+        """Seconds granted; 0 unregisters; None when too brief (RFC 3261 10.3, step 7)."""
         wanted_s = message.expires
         if wanted_s is None:
             return self._config.expires_max_s
         if 0 < wanted_s < self._config.expires_min_s:
-            raise Invalid(f"Expires {wanted_s} is below {self._config.expires_min_s}")
+            return None
         return max(0, min(wanted_s, self._config.expires_max_s))
 
     def _accept(

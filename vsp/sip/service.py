@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from vsp.config import SipConfig
-from vsp.errors import Internal, Invalid, NotFound, VspError
+from vsp.errors import Invalid, NotFound, Unavailable, VspError
 from vsp.model.device import Candidate, CatalogDiff, Device, DeviceSecret, Presence
 from vsp.model.ids import DeviceId, GbId, UtcMicros
 from vsp.ports import (
@@ -47,7 +47,7 @@ from vsp.sip.core.manscdp.keepalive import parse_keepalive
 from vsp.sip.core.message import Message, reply_bytes
 from vsp.sip.directory import Directory
 from vsp.sip.endpoint import SipEndpoint
-from vsp.sip.presence import Entry, PresenceRules, Roster, address
+from vsp.sip.presence import Entry, PresenceRules, Roster
 from vsp.sip.quirks import QuirkLedger, Sighting
 from vsp.sip.registrar import FORBIDDEN, Registrar, Reply, WriteBehind, same_host
 from vsp.sip.session import NO_DIALOG, InviteFailed, Sessions
@@ -202,15 +202,18 @@ class SignalService:
         """A task of the group. Its failure is logged and ends only itself."""
         if self._group is None:
             work.close()
-            raise Internal("signalling is stopped")
+            raise Unavailable("signalling is stopped")
         return self._group.create_task(_guarded(work, name), name=name)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._roster.advance(self._clock.monotonic(), self._clock.now_us())
-            self._publish()
-            self._metrics.flush()
+            try:
+                self._roster.advance(self._clock.monotonic(), self._clock.now_us())
+                self._publish()
+                self._metrics.flush()
+            except Exception:
+                log.exception("presence not judged")
 
     def _publish(self) -> None:
         """Tell of every edge of presence, once, in order."""

@@ -104,6 +104,7 @@ class Sessions:
         self._live: dict[Key, _Live] = {}
         self._keys: dict[str, Key] = {}
         self._orphans: OrderedDict[Key, _Live] = OrderedDict()
+        self._orphans_of: dict[DeviceId, set[Key]] = {}
         self._ending: set[Key] = set()
         self.on_dialog_ended: Callable[[str, str], None] | None = None
 
@@ -184,7 +185,7 @@ class Sessions:
         except Unavailable as error:
             raise InviteFailed(
                 Leg.NO_SIP_ANSWER,
-                f"no answer to INVITE within {self._config.invite_timeout_s:g} s "
+                f"INVITE: {error.cause or error.message} "
                 f"(peer {address(peer)}, Call-ID {dialog.call_id})",
                 next_step="the device registered but does not answer; see its SIP trace",
             ) from error
@@ -214,12 +215,27 @@ class Sessions:
     async def _end(self, key: Key, live: _Live) -> None:
         if key in self._ending:
             return
-        self._orphans[key] = live
-        if len(self._orphans) > ORPHANS_MAX:
-            gone, _ = self._orphans.popitem(last=False)
-            log.error("dialog given up without BYE", call_id=gone[0])
+        self._add_orphan(key, live)
         task = self._spawn(self._deliver(key, BYE_TRIES), f"bye {key[0]}")
         await asyncio.wait({task}, timeout=BYE_WAIT_S)
+
+    def _add_orphan(self, key: Key, live: _Live) -> None:
+        self._orphans[key] = live
+        if live.device_id is not None:
+            self._orphans_of.setdefault(live.device_id, set()).add(key)
+        if len(self._orphans) > ORPHANS_MAX:
+            oldest = next(iter(self._orphans))
+            log.error("dialog given up without BYE", call_id=oldest[0])
+            self._drop_orphan(oldest)
+
+    def _drop_orphan(self, key: Key) -> None:
+        live = self._orphans.pop(key, None)
+        if live is None or live.device_id is None:
+            return
+        keys = self._orphans_of.get(live.device_id, set())
+        keys.discard(key)
+        if not keys:
+            self._orphans_of.pop(live.device_id, None)
 
     async def _deliver(self, key: Key, tries: int) -> None:
         """Send BYE until it is answered; what is not stays an orphan until the device returns."""
@@ -230,7 +246,7 @@ class Sessions:
             for _ in range(tries):
                 live = self._orphans.get(key)
                 if live is None or await self._bye_once(live):
-                    self._orphans.pop(key, None)
+                    self._drop_orphan(key)
                     return
             log.warning("BYE not answered", call_id=key[0], device=live.device_id if live else "")
         finally:
@@ -254,13 +270,13 @@ class Sessions:
 
     def returned(self, entry: Entry) -> None:
         """The device registered again: tell it what it should have ended."""
-        for key, live in self._orphans.items():
-            if live.device_id == entry.id and key not in self._ending:
+        for key in self._orphans_of.get(entry.id, ()):
+            if key not in self._ending:
                 self._spawn(self._deliver(key, BYE_TRIES), f"bye {key[0]}")
 
     async def _end_orphans(self, entry: Entry) -> bool:
         """After 486: end our own stale dialogs with this device. True when there was one."""
-        keys = [key for key, live in self._orphans.items() if live.device_id == entry.id]
+        keys = list(self._orphans_of.get(entry.id, ()))
         for key in keys:
             await self._deliver(key, 1)
         return any(key not in self._orphans for key in keys)

@@ -11,7 +11,6 @@ a device are kept. Unknown peers share one small ring: they can flood each other
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,8 +22,8 @@ from vsp.sip.presence import address
 LINES_MAX = 500
 """Messages kept for one device: a day of queries and several attempts at a picture."""
 
-BEATS_MAX = 6
-"""Heartbeat messages kept for one device: the last three with their answers."""
+BEATS_MAX = 2
+"""Heartbeat messages kept for one device: the last one with its answer."""
 
 LINE_BYTES_MAX = 8192
 """Bytes kept of one message: ten catalogue items with their headers. The rest is only counted."""
@@ -32,8 +31,8 @@ LINE_BYTES_MAX = 8192
 RING_BYTES_MAX = 256 * 1024
 """Bytes kept for one device in a small fleet."""
 
-RING_BYTES_MIN = 4096
-"""Bytes kept for one device in the largest fleet: one INVITE with its answer."""
+RING_BYTES_MIN = 1024
+"""Bytes kept for one device in the largest fleet: one INVITE, or a REGISTER with its answer."""
 
 ALL_BYTES_MAX = 64 << 20
 """Bytes that all rings share; each ring's part shrinks as the fleet grows."""
@@ -76,13 +75,17 @@ class Seen(NamedTuple):
 
 
 class _Ring:
-    """The messages of one device, oldest first, in two queues: heartbeats and the rest."""
+    """The messages of one device, oldest first, in two lists: heartbeats and the rest.
 
-    __slots__ = ("_after_beat", "_beats", "_lines", "_size_bytes")
+    Lists, because an empty deque takes 600 bytes, and there are two for each device of the fleet.
+    """
+
+    __slots__ = ("_after_beat", "_beats", "_lines", "_lines_max", "_size_bytes")
 
     def __init__(self, lines_max: int) -> None:
-        self._lines: deque[Seen] = deque(maxlen=lines_max)
-        self._beats: deque[Seen] = deque(maxlen=BEATS_MAX)
+        self._lines: list[Seen] = []
+        self._beats: list[Seen] = []
+        self._lines_max = lines_max
         self._size_bytes = 0
         self._after_beat = False
 
@@ -92,18 +95,24 @@ class _Ring:
         kept = is_beat or (self._after_beat and seen.outgoing and seen.data[:8] == b"SIP/2.0 ")
         if kept:
             self._beats.append(seen)
+            if len(self._beats) > BEATS_MAX:
+                del self._beats[0]
         self._after_beat = is_beat
         return kept
 
     def append(self, seen: Seen, bytes_max: int) -> None:
         """Keep one message; what is too old for the bounds goes."""
+        if len(seen.data) > bytes_max:
+            seen = seen._replace(data=seen.data[:bytes_max])
         lines = self._lines
-        if len(lines) == lines.maxlen:
-            self._size_bytes -= len(lines.popleft().data)
         lines.append(seen)
         self._size_bytes += len(seen.data)
-        while self._size_bytes > bytes_max and len(lines) > 1:
-            self._size_bytes -= len(lines.popleft().data)
+        drop = max(0, len(lines) - self._lines_max)
+        self._size_bytes -= sum(len(old.data) for old in lines[:drop])
+        while self._size_bytes > bytes_max:
+            self._size_bytes -= len(lines[drop].data)
+            drop += 1
+        del lines[:drop]
 
     def newest(self, limit: int) -> list[Seen]:
         """The last `limit` messages, oldest first."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.ids import UtcMicros
-from vsp.store.chunks import chunks
+from vsp.store.chunks import chunks, collect
 from vsp.store.engine import Database
 from vsp.store.tables import change_points
 
@@ -53,9 +53,9 @@ class SqlChangeLog:
             .limit(POINTS_MAX)
         )
         async with self._database.read() as connection:
-            first = (await connection.execute(in_force)).all()
-            rest = (await connection.execute(later)).all()
-        return [_point(row) for row in (*first, *rest)]
+            first = await collect(await connection.execute(in_force), _point)
+            rest = await collect(await connection.execute(later), _point)
+        return first + rest
 
 
 def _values(point: ChangePoint) -> dict[str, Any]:

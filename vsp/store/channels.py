@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vsp.errors import Invalid, NotFound
 from vsp.model.catalog import parent_of, parents_named, playable_of
@@ -32,12 +33,12 @@ from vsp.model.device import (
 )
 from vsp.model.ids import ChannelId, DepartmentId, DeviceId, GbId, RegionId, UtcMicros
 from vsp.ports import Clock, Ids, Page, PageRequest
-from vsp.store.chunks import chunks
+from vsp.store.chunks import ROWS_AT_ONCE, chunks
 from vsp.store.columns import clean
 from vsp.store.engine import CHUNK_ROWS, Database
 from vsp.store.paging import contains, fetch_page
-from vsp.store.register import UNPLACED_CLASS, UNPLACED_LABEL, version_in_force
-from vsp.store.tables import catalogue_facts, channel_placements, channels, devices
+from vsp.store.register import UNPLACED_CLASS, UNPLACED_LABEL, placements_in_force
+from vsp.store.tables import catalogue_facts, channels, devices
 
 EXTRA_MAX = 64
 """Further elements kept of one item: the 2022 edition knows about forty."""
@@ -53,6 +54,9 @@ CODE_CHARACTERS_MAX = 64
 
 NUMBER_MAX = 1_000_000
 """Numbers beyond this (SumNum, PTZType, Secrecy) are no facts about a catalogue."""
+
+_PRESENT = devices.c.removed_at_us.is_(None)
+_CHANNELS = sa.select(channels, devices.c.default_plan).select_from(channels.join(devices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +82,21 @@ class SqlChannels:
 
     async def channel(self, channel_id: ChannelId) -> Channel:
         """Raises NotFound, also when its device was removed."""
-        query = _select_channels(self._clock.now_us()).where(channels.c.id == channel_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).first()
-        if row is None:
+        found = await self._select(channels.c.id == channel_id)
+        if not found:
             raise NotFound("no such channel")
-        return _channel(row)
+        return found[0]
 
     async def channels_by_gb_id(self, gb_id: GbId) -> Sequence[Channel]:
         """Those of every device: codes are not unique in the field."""
-        query = (
-            _select_channels(self._clock.now_us())
-            .where(channels.c.gb_id == gb_id)
-            .order_by(channels.c.id)
-            .limit(CHUNK_ROWS)
-        )
-        async with self._database.read() as connection:
-            return [_channel(row) for row in await connection.execute(query)]
+        return await self._select(channels.c.gb_id == gb_id)
 
     async def channels(
         self, page: PageRequest, search: str = "", device_id: DeviceId | None = None
     ) -> Page[Channel]:
         """By code. `search` looks into names, code, civil code and address."""
         table = channels.c
-        wanted: list[sa.ColumnElement[bool]] = [devices.c.removed_at_us.is_(None)]
+        wanted: list[sa.ColumnElement[bool]] = [_PRESENT]
         if device_id is not None:
             wanted.append(table.device_id == device_id)
         if search:
@@ -115,34 +110,21 @@ class SqlChannels:
             wanted.append(contains(searched, search))
         count = sa.select(sa.func.count()).select_from(channels.join(devices)).where(*wanted)
         async with self._database.read() as connection:
-            return await fetch_page(
+            found = await fetch_page(
                 connection,
-                _select_channels(self._clock.now_us()).where(*wanted),
+                _CHANNELS.where(*wanted),
                 [(table.gb_id, str), (table.id, str)],
                 page,
-                _channel,
+                lambda row: row,
                 total=count,
             )
+            items = await self._placed(connection, found.items)
+        return Page(items, found.next, found.total)
 
     async def planned_channels(self) -> Sequence[Channel]:
         """Playable ones whose plan is not NONE, also while missing: a list may be wrong."""
-        found: list[Channel] = []
-        last = ""
         plan = sa.func.coalesce(channels.c.record_plan, devices.c.default_plan)
-        while True:
-            query = (
-                _select_channels(self._clock.now_us())
-                .where(channels.c.playable, plan != RecordPlan.NONE.value, channels.c.id > last)
-                .order_by(channels.c.id)
-                .limit(CHUNK_ROWS)
-            )
-            async with self._database.read() as connection:
-                rows = (await connection.execute(query)).all()
-            found += [_channel(row) for row in rows]
-            if len(rows) < CHUNK_ROWS:
-                return found
-            last = rows[-1].id
-            await asyncio.sleep(0)
+        return await self._select(channels.c.playable, plan != RecordPlan.NONE.value)
 
     async def channel_counts(self, device_ids: Sequence[DeviceId]) -> Mapping[DeviceId, int]:
         """Playable channels of each device named; devices without any are left out."""
@@ -157,6 +139,31 @@ class SqlChannels:
                 for device_id, count in await connection.execute(query):
                     counted[DeviceId(device_id)] = count
         return counted
+
+    async def _select(self, *wanted: sa.ColumnElement[bool]) -> list[Channel]:
+        """Every channel of a present device that is wanted, by id."""
+        query = _CHANNELS.where(_PRESENT, *wanted).order_by(channels.c.id)
+        found: list[Channel] = []
+        async with self._database.read() as connection:
+            for rows in (await connection.execute(query)).partitions(CHUNK_ROWS):
+                found += await self._placed(connection, rows)
+        return found
+
+    async def _placed(
+        self, connection: AsyncConnection, rows: Sequence[sa.Row[Any]]
+    ) -> list[Channel]:
+        """Rows as channels, each with its placement now, in one more query for each chunk."""
+        now_us = self._clock.now_us()
+        found: list[Channel] = []
+        for chunk in chunks(rows):
+            in_force = await connection.execute(
+                placements_in_force([row.id for row in chunk], now_us)
+            )
+            placements = {placement.channel_id: placement for placement in in_force}
+            for part in chunks(chunk, ROWS_AT_ONCE):
+                found += [_channel(row, placements.get(row.id)) for row in part]
+                await asyncio.sleep(0)
+        return found
 
     # ---- changes ----------------------------------------------------------------------------
 
@@ -216,11 +223,11 @@ class SqlChannels:
         """Insert and update; mark missing ones only when `complete`. Raises NotFound."""
         lock = self._applying.setdefault(device_id, asyncio.Lock())
         async with lock:
-            unique = {item.gb_id: item for item in map(_bounded, items) if item.gb_id}
+            unique, parents = await _unique_items(items)
             known = await self._known_items(device_id)
-            parents = parents_named(unique.values()) | {
+            parents.update(
                 entry.parent_gb_id for gb_id, entry in known.items() if gb_id not in unique
-            }
+            )
             added, changed = await self._apply_items(device_id, unique, known, parents, at_us)
             missing: list[GbId] = []
             if complete:
@@ -348,6 +355,20 @@ class SqlChannels:
 
 
 # ---- items to rows --------------------------------------------------------------------------
+
+
+async def _unique_items(
+    items: Sequence[CatalogItem],
+) -> tuple[dict[GbId, CatalogItem], set[str]]:
+    """The last item of each code, bounded, and every code named as a parent."""
+    unique: dict[GbId, CatalogItem] = {}
+    parents: set[str] = set()
+    for chunk in chunks(items):
+        bounded = [item for item in map(_bounded, chunk) if item.gb_id]
+        unique.update((item.gb_id, item) for item in bounded)
+        parents |= parents_named(bounded)
+        await asyncio.sleep(0)
+    return unique, parents
 
 
 def _number(value: int | None) -> int | None:
@@ -499,33 +520,7 @@ _UPDATE_FACTS = (
 # ---- rows to channels -----------------------------------------------------------------------
 
 
-def _select_channels(now_us: UtcMicros) -> sa.Select[Any]:
-    """Channels of present devices, each with the plan it inherits and its placement now."""
-    placed = channel_placements
-    in_force = version_in_force(placed.alias("versions"), channels.c.id, now_us)
-    return (
-        sa.select(
-            channels,
-            devices.c.default_plan,
-            placed.c.klass,
-            placed.c.label,
-            placed.c.region_id,
-            placed.c.department_id,
-        )
-        .select_from(
-            channels.join(devices).outerjoin(
-                placed,
-                sa.and_(
-                    placed.c.version == in_force,
-                    sa.or_(placed.c.valid_to_us.is_(None), placed.c.valid_to_us > now_us),
-                ),
-            )
-        )
-        .where(devices.c.removed_at_us.is_(None))
-    )
-
-
-def _channel(row: sa.Row[Any]) -> Channel:
+def _channel(row: sa.Row[Any], placed: sa.Row[Any] | None) -> Channel:
     return Channel(
         id=ChannelId(row.id),
         device_id=DeviceId(row.device_id),
@@ -538,10 +533,12 @@ def _channel(row: sa.Row[Any]) -> Channel:
         parent_gb_id=row.parent_gb_id,
         civil_code=row.civil_code,
         record_plan=_plan(row),
-        klass=ChannelClass(row.klass) if row.klass else UNPLACED_CLASS,
-        label=ChannelLabel(row.label) if row.label else UNPLACED_LABEL,
-        region_id=None if row.region_id is None else RegionId(row.region_id),
-        department_id=None if row.department_id is None else DepartmentId(row.department_id),
+        klass=ChannelClass(placed.klass) if placed else UNPLACED_CLASS,
+        label=ChannelLabel(placed.label) if placed else UNPLACED_LABEL,
+        region_id=RegionId(placed.region_id) if placed and placed.region_id else None,
+        department_id=(
+            DepartmentId(placed.department_id) if placed and placed.department_id else None
+        ),
         manufacturer=row.manufacturer,
         model=row.model,
         address=row.address,

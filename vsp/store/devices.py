@@ -7,7 +7,6 @@ name them. The same code may then be added again, as another device.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,8 +32,8 @@ from vsp.ports import Clock, DeviceFacts, DeviceState, Ids, Page, PageRequest
 from vsp.seal import Sealer
 from vsp.store.candidates import SqlCandidates
 from vsp.store.channels import SqlChannels
-from vsp.store.chunks import chunks
-from vsp.store.engine import CHUNK_ROWS, Database
+from vsp.store.chunks import chunks, collect
+from vsp.store.engine import Database
 from vsp.store.paging import contains, fetch_page
 from vsp.store.tables import candidates, channels, devices
 
@@ -153,22 +152,11 @@ class SqlDeviceBook(SqlChannels, SqlCandidates):
 
     async def all_devices(self) -> Sequence[tuple[Device, DeviceSecret]]:
         """Every device with its secret. Raises DataLoss naming one whose password does not open."""
-        found: list[tuple[Device, DeviceSecret]] = []
-        last = ""
-        while True:
-            query = (
-                sa.select(devices)
-                .where(_PRESENT, devices.c.id > last)
-                .order_by(devices.c.id)
-                .limit(CHUNK_ROWS)
+        query = sa.select(devices).where(_PRESENT).order_by(devices.c.id)
+        async with self._database.read() as connection:
+            return await collect(
+                await connection.execute(query), lambda row: (_device(row), self._secret(row))
             )
-            async with self._database.read() as connection:
-                rows = (await connection.execute(query)).all()
-            found += [(_device(row), self._secret(row)) for row in rows]
-            if len(rows) < CHUNK_ROWS:
-                return found
-            last = rows[-1].id
-            await asyncio.sleep(0)
 
     async def update_device(
         self,
@@ -218,26 +206,24 @@ class SqlDeviceBook(SqlChannels, SqlCandidates):
 
     async def counts(self) -> Mapping[str, int]:
         """devices, devices_online, channels (playable), channels_online, candidates."""
-        online = Presence.ONLINE.value
+        present = sa.select(*_all_and_online(devices)).where(_PRESENT)
         shown = (
-            sa.select(sa.func.count())
+            sa.select(*_all_and_online(channels))
             .select_from(channels.join(devices))
             .where(_PRESENT, channels.c.playable)
         )
-        present = sa.select(sa.func.count()).select_from(devices).where(_PRESENT)
-        query = sa.select(
-            present.scalar_subquery().label("devices"),
-            present.where(devices.c.presence == online).scalar_subquery().label("devices_online"),
-            shown.scalar_subquery().label("channels"),
-            shown.where(channels.c.presence == online).scalar_subquery().label("channels_online"),
-            sa.select(sa.func.count())
-            .select_from(candidates)
-            .scalar_subquery()
-            .label("candidates"),
-        )
+        knocking = sa.select(sa.func.count()).select_from(candidates)
         async with self._database.read() as connection:
-            row = (await connection.execute(query)).one()
-        return dict(row._mapping)
+            below, below_online = (await connection.execute(present)).one()
+            sources, sources_online = (await connection.execute(shown)).one()
+            unknown = (await connection.execute(knocking)).scalar_one()
+        return {
+            "devices": below,
+            "devices_online": below_online,
+            "channels": sources,
+            "channels_online": sources_online,
+            "candidates": unknown,
+        }
 
     async def _change_device(self, device_id: DeviceId, values: dict[str, Any]) -> Device:
         update = (
@@ -252,6 +238,11 @@ class SqlDeviceBook(SqlChannels, SqlCandidates):
 
     def _secret(self, row: sa.Row[Any]) -> DeviceSecret:
         return DeviceSecret(DeviceId(row.id), self._sealer.open(row.sealed_password, row.id))
+
+
+def _all_and_online(table: sa.Table) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int]]:
+    online = sa.case((table.c.presence == Presence.ONLINE.value, 1))
+    return sa.func.count(), sa.func.count(online)
 
 
 def _found(row: sa.Row[Any] | None) -> sa.Row[Any]:

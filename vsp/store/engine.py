@@ -50,7 +50,7 @@ COMMAND_TIMEOUT_S = 30.0
 MIGRATION_LOCK = 0x7673_7001
 """Any number nobody else uses: key of PostgreSQL's advisory lock around migrations."""
 
-CHUNK_ROWS = 500
+CHUNK_ROWS = 250
 """Rows of one round trip: about 5 ms of loop time, and far below every limit on parameters."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from vsp.config import Config
@@ -9,6 +10,8 @@ from vsp.errors import Invalid
 from vsp.ports import ObjectStore
 from vsp.store.blobs import FolderObjects
 from vsp.store.s3 import S3Objects, read_credentials
+
+_ENDPOINT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?")
 
 
 class Objects(ObjectStore, Protocol):
@@ -29,6 +32,8 @@ def open_objects(config: Config) -> Objects:
         return FolderObjects(config.objects_dir)
     if store.s3_credentials is None:
         raise Invalid("store.kind=s3 needs store.s3_credentials")
+    if not _ENDPOINT.fullmatch(store.s3_endpoint):
+        raise Invalid(f"store.s3_endpoint {store.s3_endpoint!r} is not host:port")
     access_key, secret_key = read_credentials(store.s3_credentials)
     try:
         return S3Objects(

@@ -31,16 +31,17 @@ UNPLACED_LABEL = ChannelLabel.DEDICATED
 """What holds for a channel that nobody has placed: the shortest promise, the narrowest sharing."""
 
 
-def version_in_force(
-    versions: sa.FromClause, subject: sa.ColumnElement[Any], as_of_us: sa.ColumnElement[int] | int
-) -> sa.ScalarSelect[Any]:
-    """`version` of the placement that speaks for `subject` at an instant (it may have ended)."""
-    return (
-        sa.select(versions.c.version)
-        .where(versions.c.channel_id == subject, versions.c.valid_from_us <= as_of_us)
-        .order_by(versions.c.version.desc())
-        .limit(1)
-        .scalar_subquery()
+def placements_in_force(channel_ids: Sequence[str], as_of_us: UtcMicros) -> sa.Select[Any]:
+    """The placements that speak for these channels at an instant; ended ones are left out."""
+    table = channel_placements
+    latest = (
+        sa.select(sa.func.max(table.c.version))
+        .where(table.c.channel_id.in_(channel_ids), table.c.valid_from_us <= as_of_us)
+        .group_by(table.c.channel_id)
+    )
+    return sa.select(table).where(
+        table.c.version.in_(latest),
+        sa.or_(table.c.valid_to_us.is_(None), table.c.valid_to_us > as_of_us),
     )
 
 
@@ -98,9 +99,7 @@ class SqlRegister:
     ) -> None:
         """From then on it belongs there; class and label stay. Raises NotFound for no channel."""
         table = channel_placements
-        before = sa.select(table.c.klass, table.c.label).where(
-            table.c.version == version_in_force(table, sa.literal(channel_id), valid_from_us)
-        )
+        before = placements_in_force([channel_id], valid_from_us)
         known = sa.select(channels.c.id).where(channels.c.id == channel_id)
         async with self._database.write() as connection:
             if (await connection.execute(known)).first() is None:

@@ -17,7 +17,7 @@ from vsp.errors import Invalid
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.recording import Container, EndReason, Segment
 from vsp.model.stream import AudioCodec, VideoCodec
-from vsp.store.chunks import chunks
+from vsp.store.chunks import chunks, collect
 from vsp.store.engine import Database
 from vsp.store.tables import segments
 
@@ -66,7 +66,7 @@ class SqlSegmentIndex:
             .limit(max(0, min(limit, FIND_MAX)))
         )
         async with self._database.read() as connection:
-            return [_segment(row) for row in await connection.execute(query)]
+            return await collect(await connection.execute(query), _segment)
 
     async def next_after(self, channel_id: ChannelId, at_us: UtcMicros) -> Segment | None:
         """The first segment that starts at `at_us` or later."""

@@ -66,6 +66,7 @@ def sets_of(units: Iterable[AccessUnit]) -> nal.ParameterSets:
 
 def movie(units: Sequence[AccessUnit], in_band: bool = False, live: bool = False) -> bytes:
     """A whole file: from the first key picture on, a fragment per GOP or (live) per picture."""
+    units = sorted(units, key=lambda unit: (unit.dts_90k, unit.kind == "audio"))
     first = next(i for i, unit in enumerate(units) if unit.kind == "video" and unit.key)
     tracks = [fmp4.video_track(sets_of(units), in_band=in_band)]
     heard = sounds(units)
@@ -113,5 +114,5 @@ def ffprobe(data: bytes, *entries: str) -> dict[str, str]:
     )
     assert done.stderr == b""
     assert done.returncode == 0
-    lines = done.stdout.decode("ascii").split()
+    lines = done.stdout.decode("ascii").splitlines()
     return dict(line.split("=", 1) for line in lines)

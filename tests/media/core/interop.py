@@ -1,4 +1,4 @@
-"""Streams made by other people's programs: FFmpeg's `vob` muxer, GStreamer's PS muxer and payloaders.
+"""Streams by other people's programs: FFmpeg's `vob`, GStreamer's PS muxer and payloaders.
 
 Their input is one of our clips, so that what must come out is known.
 """
@@ -24,10 +24,9 @@ GSTREAMER = shutil.which("gst-launch-1.0") is not None
 def ffmpeg_vob(codec: str, b_frames: int = 0) -> bytes:
     """The clip muxed by FFmpeg as a DVD-like program stream: PES of 2 KiB, no stream map."""
     return _run(
-        "ffmpeg",
-        *("-v", "error", "-f", "mp4", "-i", "{movie}", "-c", "copy", "-f", "vob", "-muxrate"),
-        *("10M", "-y", "{out}"),
-        movie=_mp4(codec, b_frames),
+        *("ffmpeg", "-v", "error", "-i", "{movie}", "-c", "copy", "-muxrate"),
+        *("10M", "-f", "vob", "-y", "{out}"),
+        movie=_transport_stream(codec, b_frames),
     )
 
 
@@ -35,9 +34,9 @@ def ffmpeg_vob(codec: str, b_frames: int = 0) -> bytes:
 def gstreamer_ps(codec: str, b_frames: int = 0) -> bytes:
     """The clip muxed by mpegpsmux (H.264 only in 1.22): one PES a picture, map on key pictures."""
     return _run(
-        *("gst-launch-1.0", "-q", "filesrc", "location={movie}", "!", "qtdemux", "!"),
+        *("gst-launch-1.0", "-q", "filesrc", "location={movie}", "!", "tsdemux", "!"),
         *("h264parse", "config-interval=-1", "!", "mpegpsmux", "!", "filesink", "location={out}"),
-        movie=_mp4(codec, b_frames),
+        movie=_transport_stream(codec, b_frames),
     )
 
 
@@ -46,13 +45,13 @@ def gstreamer_rtp(codec: str) -> tuple[bytes, ...]:
     """The clip as RTP packets of rtph264pay or rtph265pay, received from a UDP socket."""
     kind = "h264" if codec == "libx264" else "h265"
     with tempfile.TemporaryDirectory() as folder, socket.socket(type=socket.SOCK_DGRAM) as sink:
-        movie = Path(folder) / "in.mp4"
-        movie.write_bytes(_mp4(codec, 0))
+        movie = Path(folder) / "in.ts"
+        movie.write_bytes(_transport_stream(codec, 0))
         sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sink.bind(("127.0.0.1", 0))
         sink.settimeout(1.0)
         command = (
-            f"gst-launch-1.0 -q filesrc location={movie} ! qtdemux ! {kind}parse ! "
+            f"gst-launch-1.0 -q filesrc location={movie} ! tsdemux ! {kind}parse ! "
             f"rtp{kind}pay mtu=600 pt=98 config-interval=-1 ! "
             f"udpsink host=127.0.0.1 port={sink.getsockname()[1]}"
         )
@@ -66,16 +65,14 @@ def gstreamer_rtp(codec: str) -> tuple[bytes, ...]:
 
 
 @cache
-def _mp4(codec: str, b_frames: int) -> bytes:
+def _transport_stream(codec: str, b_frames: int) -> bytes:
     """The clip muxed by PyAV, for programs that want a container with times."""
     clip = clips.video(codec, b_frames=b_frames)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=25)
-            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        path = Path(folder) / "clip.ts"
+        with av.open(str(path), "w", format="mpegts") as container:
+            stream = container.add_mux_stream("h264" if codec == "libx264" else "hevc", rate=25)
             stream.time_base = clips.TIME_BASE
-            stream.codec_context.extradata = clip[0].data
             for p in clip:
                 packet = av.Packet(p.data)
                 packet.pts, packet.dts, packet.time_base = p.pts, p.dts, clips.TIME_BASE
@@ -86,7 +83,7 @@ def _mp4(codec: str, b_frames: int) -> bytes:
 
 def _run(*command: str, movie: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        paths = {"movie": Path(folder) / "in.mp4", "out": Path(folder) / "out.ps"}
+        paths = {"movie": Path(folder) / "in.ts", "out": Path(folder) / "out.ps"}
         paths["movie"].write_bytes(movie)
         filled = [part.format(**paths) for part in command]
         subprocess.run(filled, check=True, capture_output=True, timeout=60)

@@ -115,7 +115,9 @@ def test_crc_protected_adts_has_a_longer_header():
     frame = bytearray(clips.adts()[1])
     body = bytes(frame[7:])
     size = len(body) + 9
-    header = bytes([0xFF, 0xF0, frame[2], 0x40 | size >> 11, size >> 3 & 0xFF, (size & 7) << 5, 0xFC])
+    header = bytes(
+        [0xFF, 0xF0, frame[2], 0x40 | size >> 11, size >> 3 & 0xFF, (size & 7) << 5, 0xFC]
+    )
     audio, out, _ = assembler()
 
     audio.add(header + b"CC" + body, 0, 0, 0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -140,11 +141,12 @@ def test_garbage_without_end_is_invalid_at_its_limit():
     framing.feed(framed(packet(1)))
     garbage = b"\x01" * 65_536
 
+    for _ in range(GARBAGE_BYTES_MAX // len(garbage)):
+        framing.feed(garbage)
     with pytest.raises(Invalid):
-        for _ in range(GARBAGE_BYTES_MAX // len(garbage) + 2):
-            framing.feed(garbage)
+        framing.feed(garbage)
 
-    assert framing.skipped_bytes <= GARBAGE_BYTES_MAX + 2 * len(garbage)
+    assert framing.skipped_bytes <= GARBAGE_BYTES_MAX + len(garbage)
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20))
@@ -152,17 +154,15 @@ def test_any_bytes_give_packets_or_invalid(chunks: list[bytes]):
     framing = Rfc4571()
     framing.feed(framed(packet(1), packet(2)))
 
-    try:
+    frames = []
+    with suppress(Invalid):
         for chunk in chunks:
-            for frame in framing.feed(chunk):
-                assert len(frame) >= 8
-    except Invalid as refused:
-        assert "not RTP" in refused.message
+            frames += framing.feed(chunk)
+
+    assert all(len(frame) >= 8 for frame in frames)
 
 
 @given(st.binary(max_size=300))
 def test_any_first_bytes_give_packets_or_invalid(data: bytes):
-    try:
+    with suppress(Invalid):
         Rfc4571().feed(data)
-    except Invalid as refused:
-        assert refused.next_step

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from vsp.media.core.au import AccessUnit
 from vsp.model.stream import VideoCodec
 
 H264, H265 = VideoCodec.H264, VideoCodec.H265
+
 
 class Writer:
     """Bits of a hand-made SPS."""
@@ -250,7 +252,9 @@ def test_the_size_is_that_which_the_encoder_was_given(codec: str, size: tuple[in
 
 @pytest.mark.parametrize(("b_frames", "reorder"), [(0, 0), (2, 1)])
 def test_the_vui_of_x264_tells_the_reordering(b_frames: int, reorder: int):
-    first = clips.video("libx264", b_frames=b_frames, more=":bframes=2:b-pyramid=none" * (b_frames > 0))[0]
+    first = clips.video(
+        "libx264", b_frames=b_frames, more=":bframes=2:b-pyramid=none" * (b_frames > 0)
+    )[0]
 
     video = nal.parse_sps_h264(nals_of(first)[0])
 
@@ -323,15 +327,16 @@ def test_any_bytes_as_sps_are_invalid_or_understood(data: bytes):
 
 def test_flipped_bits_in_a_real_sps_are_invalid_or_understood():
     dice = random.Random(5)
-    real = [nals_of(clips.video("libx264", b_frames=2)[0])[0], nals_of(clips.video("libx265")[0])[1]]
+    real = [
+        nals_of(clips.video("libx264", b_frames=2)[0])[0],
+        nals_of(clips.video("libx265")[0])[1],
+    ]
 
     for _ in range(2000):
         sps = bytearray(dice.choice(real))
         sps[dice.randrange(1, len(sps))] ^= 1 << dice.randrange(8)
-        try:
+        with suppress(Invalid):
             (nal.parse_sps_h264 if sps[0] == 0x67 else nal.parse_sps_h265)(bytes(sps))
-        except Invalid as refused:
-            assert refused.message
 
 
 def sei(uuid: bytes, payload: bytes, header: bytes, kind: int = 5) -> bytes:

@@ -308,9 +308,7 @@ def test_5_private_and_padding_streams_are_skipped_by_their_length(code: int):
 
 def test_5_a_bare_pack_start_code_right_before_a_pes_is_a_pack_header():
     clip = clips.video("libx265")
-    packed = [
-        (p.dts, PACK_START + packer.pes(0xE0, p.data, p.pts, most=1300)) for p in clip
-    ]
+    packed = [(p.dts, PACK_START + packer.pes(0xE0, p.data, p.pts, most=1300)) for p in clip]
 
     units, demuxer = demux(packed)
 
@@ -350,9 +348,7 @@ def test_6_sound_of_another_payload_type_does_not_disturb_the_picture(shared: bo
 
 def test_7_two_frames_under_one_rtp_timestamp_are_two_pictures():
     clip = clips.video()
-    packed = [
-        (i // 2 * 7200, packer.picture(p.data, p.pts, key=p.key)) for i, p in enumerate(clip)
-    ]
+    packed = [(i // 2 * 7200, packer.picture(p.data, p.pts, key=p.key)) for i, p in enumerate(clip)]
 
     units, _ = demux(packed, markers="none")
 
@@ -572,9 +568,7 @@ def test_8_mpeg_1_pack_and_pes_headers_are_read():
 
 def test_9_without_pts_the_rtp_timestamp_is_taken():
     clip = clips.video()
-    packed = [
-        (500 + i * 4500, packer.picture(p.data, None, key=p.key)) for i, p in enumerate(clip)
-    ]
+    packed = [(500 + i * 4500, packer.picture(p.data, None, key=p.key)) for i, p in enumerate(clip)]
 
     units, _ = demux(packed)
 
@@ -585,9 +579,7 @@ def test_9_without_pts_the_rtp_timestamp_is_taken():
 def test_9_pts_wraps_at_33_bits():
     clip = clips.video()
     shift = (1 << 33) - clip[10].pts
-    packed = [
-        (p.dts, packer.picture(p.data, (p.pts + shift) % (1 << 33), key=p.key)) for p in clip
-    ]
+    packed = [(p.dts, packer.picture(p.data, (p.pts + shift) % (1 << 33), key=p.key)) for p in clip]
 
     units, _ = demux(packed)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ def placed(timeline: Timeline, pts: list[int | None], rtp_step: int = 3600) -> l
 
 
 def steps(times: list[int]) -> list[int]:
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in pairwise(times)]
 
 
 def test_good_times_are_kept():

@@ -150,21 +150,18 @@ def test_a_body_that_holds_a_message_is_not_cut_when_its_length_is_right():
 
 
 def test_endless_headers_are_refused():
-    framer = StreamFramer()
-    framer.feed(b"REGISTER sip:1@h SIP/2.0\r\n")
+    lines = [b"X: " + b"x" * 995 + b"\r\n"] * (HEAD_BYTES_MAX // 1000 + 1)
 
     with pytest.raises(Malformed):
-        for _ in range(HEAD_BYTES_MAX // 1000 + 1):
-            framer.feed(b"X: " + b"x" * 995 + b"\r\n")
+        framed(b"REGISTER sip:1@h SIP/2.0\r\n", *lines)
 
 
 def test_endless_junk_is_refused():
-    framer = StreamFramer()
+    lines = [b"x" * 998 + b"\r\n"] * (JUNK_BYTES_MAX // 1000 + 5)
 
+    assert framed(*lines[: JUNK_BYTES_MAX // 1000]) == []
     with pytest.raises(Malformed):
-        for _ in range(JUNK_BYTES_MAX // 1000 + 5):
-            framer.feed(b"x" * 998 + b"\r\n")
-    assert framer.buffered < 10_000
+        framed(*lines)
 
 
 def test_a_length_beyond_the_limit_is_refused_and_the_limit_itself_is_not():

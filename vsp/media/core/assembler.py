@@ -33,6 +33,10 @@ again, so that a device which lies once in a while soon never costs a picture.""
 DISTRUST_GROWTH = 16
 
 
+PROBED_NALS, PROBED_BYTES = 4, 256
+"""Where parameter sets are looked for to tell the codec: behind an AUD and a small SEI."""
+
+
 class Hint(IntEnum):
     MARKER = 0
     TIMESTAMP = 1
@@ -148,7 +152,7 @@ class PictureAssembler:
         if self._declared is VideoCodec.OTHER:
             self.codec = VideoCodec.OTHER
             return
-        seen = nal.probe(piece[begin : begin + 2])
+        seen = _shown_codec(piece, begin)
         if seen is not None and self._declared not in (seen, None):
             self._oddities.add("psm-wrong-codec")
         wanted = seen or self.codec or self._declared
@@ -359,6 +363,19 @@ class PictureAssembler:
             return
         self._interlaced = parsed.interlaced
         self._timeline.reorder = parsed.reorder_max or 0
+
+
+def _shown_codec(piece: bytes, begin: int) -> VideoCodec | None:
+    """The codec by the first parameter set at the front, behind a delimiter or SEI."""
+    for _ in range(PROBED_NALS):
+        seen = nal.probe(piece[begin : begin + 2])
+        if seen is not None:
+            return seen
+        at = piece.find(b"\0\0\1", begin, begin + PROBED_BYTES)
+        if at < 0:
+            return None
+        begin = at + 3
+    return None
 
 
 def _first_nal(piece: bytes) -> int:

@@ -365,7 +365,7 @@ def _pes_header(buffer: bytes, at: int, end: int) -> tuple[int, int | None, int 
     begin = at + 9 + buffer[at + 8]
     if begin > end:
         # A header length past the end is taken for nonsense, not for an empty payload.
-        begin = at + 9 + (0, 0, 5, 10)[flags]
+        begin = min(at + 9 + (0, 0, 5, 10)[flags], end)
     pts = _timestamp(buffer, at + 9) if flags & 2 and at + 14 <= begin else None
     dts = _timestamp(buffer, at + 14) if flags == 3 and at + 19 <= begin else None
     return begin, pts, dts

@@ -35,6 +35,11 @@ _INSIDE = re.compile(
     rb"\r?\n(?:Via|v|From|f|To|t|Call-ID|i|CSeq)[ \t]*:)",
     re.IGNORECASE,
 )
+_KNOWN = re.compile(
+    rb"(?:REGISTER|MESSAGE|INVITE|ACK|BYE|CANCEL|OPTIONS|INFO|SUBSCRIBE|NOTIFY) |SIP/2\.0 ", re.I
+)
+"""Beyond doubt the beginning of a start line, not the rest of one cut by a length too large."""
+
 _BODY_STARTS = (b"<", b"v=0")
 _LENGTH = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*(\d{1,10})[ \t]*\r?(?:\n|$)", re.I)
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -134,10 +139,10 @@ class StreamFramer:
         rest = bytes(buffer[end : end + START_BYTES_MAX]).lstrip(b"\r\n\x00 ")
         a_body = rest.startswith(_BODY_STARTS)
         unclear = b"\n" not in rest and len(rest) < START_BYTES_MAX
-        if not a_body and (unclear or _START.match(rest)):
+        if not a_body and (unclear or (_KNOWN.match(rest) and _START.match(rest))):
             return end
-        inside = _INSIDE.search(buffer, body - 1, end)
-        if inside is not None:
+        inside = _INSIDE.search(buffer, body - 1, end + START_BYTES_MAX)
+        if inside is not None and inside.start(1) < end:
             self.resyncs += 1
             return inside.start(1)
         if a_body:

@@ -8,11 +8,11 @@ from aiohttp import BodyPartReader, web
 
 from vsp.actions.devices import DeviceChanges
 from vsp.actions.imports import decode_csv, parse_devices
-from vsp.errors import Invalid
+from vsp.errors import Invalid, Unavailable
 from vsp.model.device import Device, NewDevice
 from vsp.model.ids import GbId, UtcMicros
 from vsp.web import wire
-from vsp.web.body import read_capped, read_model
+from vsp.web.body import READ_TIMEOUT_S, read_capped, read_model
 from vsp.web.call import Call
 
 IMPORT_BYTES_MAX = 4 << 20
@@ -75,19 +75,29 @@ async def _sheet(request: web.Request) -> str:
 
 
 async def _first_part(request: web.Request) -> bytes:
-    """The first file (or field) of the form, as it is uploaded by a browser."""
+    """The first file (or field) of the form, as a browser uploads it.
+
+    Its Content-Transfer-Encoding is not looked at: RFC 7578 4.7 deprecates it, browsers send none.
+    """
     try:
-        part = await (await request.multipart()).next()
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            part = await (await request.multipart()).next()
+            if not isinstance(part, BodyPartReader):
+                raise Invalid("the form holds no file")
+            return await _read_part(part)
+    except TimeoutError as error:
+        raise Unavailable(f"the form did not arrive within {READ_TIMEOUT_S:.0f} s") from error
     except ValueError as error:
         raise Invalid(f"the form cannot be read: {error}") from error
-    if not isinstance(part, BodyPartReader):
-        raise Invalid("the form holds no file")
+
+
+async def _read_part(part: BodyPartReader) -> bytes:
     data = bytearray()
     while chunk := await part.read_chunk():
         data += chunk
         if len(data) > IMPORT_BYTES_MAX:
             raise web.HTTPRequestEntityTooLarge(IMPORT_BYTES_MAX, len(data))
-    return bytes(part.decode(bytes(data)))
+    return bytes(data)
 
 
 async def trace(call: Call) -> wire.ListOut[wire.TraceLineOut]:

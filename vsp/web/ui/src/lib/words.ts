@@ -49,9 +49,15 @@ export function nextStepWords(leg: Leg | null, given: string): string {
   return leg ? i18n.global.t(`leg.${leg}.next`) : given
 }
 
+/** What a media worker says of a hole that it meets without knowing why. */
+const WORKER_GAPS: Record<string, string> = {
+  'nothing recorded': 'nothing',
+  'a stored segment cannot be read': 'unreadable',
+}
+
 export function gapWords(cause: string): string {
-  const known = (GAP_CAUSES as readonly string[]).includes(cause)
-  return known ? i18n.global.t(`gap.${cause}`) : cause
+  const known = (GAP_CAUSES as readonly string[]).includes(cause) ? cause : WORKER_GAPS[cause]
+  return known ? i18n.global.t(`gap.${known}`) : cause
 }
 
 /** What the player says of itself when the network or the browser is the reason. */

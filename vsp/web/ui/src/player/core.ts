@@ -17,8 +17,10 @@ import {
   parseMessage,
   type ErrorMessage,
   type GapMessage,
+  type SeekMessage,
   type ServerMessage,
   type ServerState,
+  type StateMessage,
   type StatsMessage,
 } from './protocol'
 
@@ -84,6 +86,9 @@ export const CONNECT_TIMEOUT_MS = 8000
 /** A hidden live player lets go of its stream after this long: closed tiles must cost nothing. */
 export const SUSPEND_AFTER_MS = 20_000
 
+/** A gap is spoken of until this long after it has been crossed. */
+const GAP_SHOWN_MS = 4000
+
 /** Playing this long without trouble clears the count of failures. */
 const HEALTHY_AFTER_MS = 8000
 
@@ -113,6 +118,8 @@ export class PlayerCore {
   seekingMs: number | null = null
   /** When that wish was spoken. */
   seekingSince = 0
+  /** Media time of the picture that fulfils it, as the server told. */
+  seekTargetS: number | null = null
 
   private phase: Phase = 'idle'
   private actions: Action[] = []
@@ -169,6 +176,7 @@ export class PlayerCore {
     this.startMs = timeMs
     this.seekingMs = timeMs
     this.seekingSince = now
+    this.seekTargetS = null
     this.gap = null
     this.lastMediaS = null
     if (this.phase !== 'open') {
@@ -182,7 +190,6 @@ export class PlayerCore {
     this.lastFrameAt = now
     this.push({ do: 'flush' })
     this.push({ do: 'send', message: { seek: { seq: this.seqWanted, time: iso(timeMs) } } })
-    if (this.paused) this.push({ do: 'send', message: { pause: false } })
   }
 
   setPaused(paused: boolean, now: number): void {
@@ -231,6 +238,7 @@ export class PlayerCore {
     this.to('open', now)
     this.push({ do: 'reset' })
     if (this.rate !== 1) this.push({ do: 'send', message: { rate: this.rate } })
+    if (this.paused) this.push({ do: 'send', message: { pause: true } })
   }
 
   socketClosed(now: number): void {
@@ -254,6 +262,7 @@ export class PlayerCore {
     if (this.phase !== 'open') return
     this.lastMessageAt = now
     if (this.stale()) return
+    this.trouble = NO_TROUBLE
     this.lastFragmentAt = now
     if (this.expectInit) {
       this.push({ do: 'init', mime: this.expectInit.mime, data })
@@ -270,11 +279,8 @@ export class PlayerCore {
     this.frameInConnection = true
     this.lastFrameAt = now
     this.lastMediaS = mediaS
-    if (this.seekingMs !== null && this.paused) {
-      this.push({ do: 'send', message: { pause: true } }) // the sought picture is there; hold again
-    }
     this.seekingMs = null
-    if (this.gap && (this.wallMs() ?? 0) > this.gap.toMs + 1500) this.gap = null
+    if (this.gap && (this.wallMs() ?? 0) > this.gap.toMs + GAP_SHOWN_MS) this.gap = null
     if (now - this.playingSince > HEALTHY_AFTER_MS) this.failures = 0
   }
 
@@ -296,11 +302,14 @@ export class PlayerCore {
     if (this.phase === 'waiting' && now >= this.retryAt) this.open(now)
     if (this.phase === 'connecting' && now >= this.deadline) this.fail(network('connect_timeout'), now)
     if (this.phase === 'open') this.watch(now)
+    this.noteState(now)
+  }
+
+  private noteState(now: number): void {
     const state = this.state(now)
-    if (state !== this.stateSeen) {
-      this.stateSeen = state
-      this.stateSince = now
-    }
+    if (state === this.stateSeen) return
+    this.stateSeen = state
+    this.stateSince = now
   }
 
   private watch(now: number): void {
@@ -310,6 +319,7 @@ export class PlayerCore {
       this.to('suspended', now)
       return
     }
+    if (this.serverState === 'ended' && this.options.mode === 'playback') return // all is played
     const patienceMs = this.frameInConnection ? SILENT_AFTER_MS : SILENT_BEFORE_PICTURE_MS
     if (now - this.lastMessageAt > patienceMs && !this.paused) {
       this.fail(network('silent'), now)
@@ -407,7 +417,7 @@ export class PlayerCore {
         this.height = message.height
         return
       case 'seek':
-        this.hearSeq(message.seq)
+        this.hearSeek(message)
         return
       case 'clock':
         if (!this.stale()) this.clock.add(message)
@@ -416,8 +426,7 @@ export class PlayerCore {
         this.hearPosition(message.seq, message.mediaS, message.timeMs)
         return
       case 'state':
-        this.serverState = message.state
-        this.words = { cause: message.cause, nextStep: message.next_step }
+        this.hearState(message, now)
         return
       case 'stats':
         this.stats = message
@@ -429,7 +438,25 @@ export class PlayerCore {
         this.hearGap(message)
         return
       case 'error':
-        this.hearError(message, now)
+        this.hearError(message)
+    }
+  }
+
+  private hearState(message: StateMessage, now: number): void {
+    this.serverState = message.state
+    this.words = { cause: message.cause, nextStep: message.next_step }
+    if (message.state === 'ended' && this.trouble !== NO_TROUBLE) this.fail(this.trouble, now)
+  }
+
+  private hearSeek(message: SeekMessage): void {
+    this.hearSeq(message.seq)
+    if (this.stale()) return
+    this.serverState = null
+    this.trouble = NO_TROUBLE
+    this.seekTargetS = message.targetMediaS
+    if (this.seekingMs !== null && message.targetMs !== null) this.seekingMs = message.targetMs
+    if (message.mediaS !== null) {
+      this.clock.add({ mediaS: message.mediaS, timeMs: message.timeMs })
     }
   }
 
@@ -453,16 +480,14 @@ export class PlayerCore {
     if (!this.stale()) this.gap = message
   }
 
-  private hearError(message: ErrorMessage, now: number): void {
-    this.fail(
-      {
-        kind: message.kind,
-        message: message.message,
-        cause: message.cause,
-        nextStep: message.next_step,
-      },
-      now,
-    )
+  /** Not the end yet: it may be a complaint about one command. `ended` or a closed socket is. */
+  private hearError(message: ErrorMessage): void {
+    this.trouble = {
+      kind: message.kind,
+      message: message.message,
+      cause: message.cause,
+      nextStep: message.next_step,
+    }
   }
 
   private endedTrouble(): Trouble | null {
@@ -484,6 +509,7 @@ export class PlayerCore {
       this.startMs = this.wallMs() ?? this.startMs
       this.seekingMs = this.startMs
       this.seekingSince = now
+      this.seekTargetS = null
     }
     this.clock.clear()
     this.lastMediaS = null
@@ -521,7 +547,7 @@ export class PlayerCore {
 
   private to(phase: Phase, now: number): void {
     this.phase = phase
-    this.advance(now)
+    this.noteState(now)
   }
 
   private push(action: Action): void {

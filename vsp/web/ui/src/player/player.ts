@@ -444,7 +444,7 @@ export class MediaPlayer {
     if (this.core.seekingMs === null) {
       return steerPlayback(state, syncRate(this.rate, this.syncOffsetMs))
     }
-    const exact = this.core.clock.mediaS(this.core.seekingMs)
+    const exact = this.core.seekTargetS ?? this.core.clock.mediaS(this.core.seekingMs)
     const patient = now() - this.core.seekingSince < SEEK_PATIENCE_MS
     return steerToSeek(state, exact, patient, this.rate)
   }

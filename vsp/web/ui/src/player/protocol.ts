@@ -59,10 +59,14 @@ export interface PositionMessage {
   seq: number | null
   mediaS: number | null
 }
+/** What follows belongs to `seq` and begins at `timeMs`; the picture to show is `targetMs`. */
 export interface SeekMessage {
   type: 'seek'
   seq: number
   timeMs: number
+  mediaS: number | null
+  targetMs: number | null
+  targetMediaS: number | null
 }
 
 export type ServerMessage =
@@ -156,7 +160,15 @@ const PARSERS: Record<string, (raw: Raw) => ServerMessage | null> = {
   },
   seek: (raw) => {
     const seq = numOrNull(raw.seq)
-    return seq === null ? null : { type: 'seek', seq, timeMs: Date.parse(str(raw.time)) }
+    if (seq === null) return null
+    return {
+      type: 'seek',
+      seq,
+      timeMs: Date.parse(str(raw.time)),
+      mediaS: numOrNull(raw.media_s),
+      targetMs: instantOrNull(raw.target),
+      targetMediaS: numOrNull(raw.target_media_s),
+    }
   },
 }
 
@@ -165,6 +177,10 @@ function str(value: unknown): string {
 }
 function num(value: unknown): number {
   return typeof value === 'number' && Number.isFinite(value) ? value : 0
+}
+function instantOrNull(value: unknown): number | null {
+  const ms = Date.parse(str(value))
+  return Number.isNaN(ms) ? null : ms
 }
 function numOrNull(value: unknown): number | null {
   return typeof value === 'number' && Number.isFinite(value) ? value : null

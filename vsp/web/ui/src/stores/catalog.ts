@@ -4,7 +4,7 @@
  */
 import { computed, reactive, ref, shallowRef } from 'vue'
 import { api, asApiError, type ApiError, type Channel, type Device, type List, type Region } from '@/api'
-import { feed, type FeedEvent } from '@/api/events'
+import { feed, RESYNC, type FeedEvent } from '@/api/events'
 
 /** Rows of one page, the server's largest. */
 const PAGE = 500
@@ -95,13 +95,53 @@ export async function searchServer(query: string): Promise<void> {
   if (found.length > 0) channels.value = [...channels.value, ...found]
 }
 
-const RELEVANT = new Set(['presence', 'recording', 'catalog', 'device', 'channel', 'resync'])
+// ---- staying fresh --------------------------------------------------------------------------
+
+/** More devices than this in one burst: reading everything again is cheaper than one by one. */
+const ONE_BY_ONE_MAX = 20
+
+const dirty = new Set<string>()
+let everythingDirty = false
 let settle = 0
 
 function take(event: FeedEvent): void {
-  if (!RELEVANT.has(event.type)) return
+  const { type, device, channel } = event
+  if (type === 'recording' && typeof channel === 'string') {
+    patchRecording(channel, event.recording === true)
+    return
+  }
+  if (type === RESYNC) everythingDirty = true
+  else if ((type === 'presence' || type === 'catalog') && typeof device === 'string') {
+    dirty.add(device)
+  } else return
   window.clearTimeout(settle)
-  settle = window.setTimeout(() => void reload(), SETTLE_MS)
+  settle = window.setTimeout(() => void freshen(), SETTLE_MS)
+}
+
+function patchRecording(id: string, recording: boolean): void {
+  channels.value = channels.value.map((old) => (old.id === id ? { ...old, recording } : old))
+}
+
+async function freshen(): Promise<void> {
+  const ids = [...dirty]
+  const all = everythingDirty || ids.length > ONE_BY_ONE_MAX
+  dirty.clear()
+  everythingDirty = false
+  if (all) return reload()
+  try {
+    for (const id of ids) await freshenDevice(id)
+  } catch {
+    return reload() // whatever went wrong, it shows there
+  }
+}
+
+async function freshenDevice(id: string): Promise<void> {
+  const [device, mine] = await Promise.all([
+    api.device(id),
+    everything((after) => api.channels({ device: id, size: PAGE, after })),
+  ])
+  devices.value = [...devices.value.filter((old) => old.id !== device.id), device]
+  channels.value = [...channels.value.filter((old) => old.device_id !== device.id), ...mine]
 }
 
 let users = 0
