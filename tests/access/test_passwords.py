@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from tests.actions.rig import CountingIds
 from vsp.access.passwords import (
-    DEVICE_LENGTH_MIN,
     LENGTH_MAX,
     LENGTH_MIN,
     PasswordHasher,
@@ -74,19 +73,15 @@ def test_the_length_limits_hold_to_the_character():
         check_password(long[: LENGTH_MAX + 1], "u")
 
 
-@pytest.mark.parametrize(
-    "password",
-    ["", "a1b2c3d", "12345678", "87654321", "admin123", "admin12345", "00000000", "20000001",
-     "hikvision1", "34020000001320000001", "tab\there12"],
-)  # fmt: skip
-def test_a_weak_password_of_a_device_is_refused(password: str):
-    with pytest.raises(Invalid, match="too weak"):
+@pytest.mark.parametrize("password", ["", "34020000001320000001", "tab\there12", "x" * 129])
+def test_what_cannot_be_a_devices_password_is_refused(password: str):
+    with pytest.raises(Invalid):
         check_device_password(password, "34020000001320000001")
 
 
-def test_a_device_may_have_eight_characters():
-    check_device_password("x7Kd92mP", "34020000001320000001")
-    assert len("x7Kd92mP") == DEVICE_LENGTH_MIN
+@pytest.mark.parametrize("password", ["12345678", "admin123", "a", "x" * 128])
+def test_a_weak_password_of_a_device_is_taken(password: str):
+    check_device_password(password, "34020000001320000001")
 
 
 @given(st.text(max_size=200), st.text(max_size=40))

@@ -114,15 +114,15 @@ async def test_secrets_are_loaded_with_their_devices_and_follow_a_change(store: 
     assert found[two.id].device_id == two.id
 
 
-async def test_more_devices_than_a_chunk_are_all_loaded(store: Store):
+async def test_more_devices_than_are_turned_into_nouns_at_once_are_all_loaded(store: Store):
     await asyncio.gather(
         *(
             store.devices.add_device(new_device(gb_id=nvr_id(n)), UtcMicros(1), RecordPlan.NONE)
-            for n in range(1, 511)
+            for n in range(1, 71)
         )
     )
 
-    assert len(await store.devices.all_devices()) == 510
+    assert len(await store.devices.all_devices()) == 70
 
 
 async def test_a_saved_state_carries_binding_presence_and_last_seen(store: Store):

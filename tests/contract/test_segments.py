@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -100,3 +101,32 @@ async def test_more_rows_than_a_chunk_are_one_transaction(store: Store):
 
     assert len(await store.segments.find(CHANNEL, at(0), at(2_000), limit=5_000)) == 1_203
     assert len(await store.segments.find(CHANNEL, at(0), at(2_000))) == 1_000
+
+
+async def test_a_commit_cancelled_at_any_moment_is_whole_or_nothing_and_blocks_nobody(
+    store: Store,
+):
+    for turn in range(40):
+        pair = [segment(2 * turn), segment(2 * turn + 1)]
+        task = asyncio.create_task(store.segments.commit(pair))
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async with asyncio.timeout(20):
+        await store.segments.commit([segment(500)])
+        found = await store.segments.find(CHANNEL, at(0), at(1_000))
+    written = {row.n // 2 for row in found if row.n < 500}
+    assert len(found) == 2 * len(written) + 1
+
+
+async def test_readers_do_not_wait_for_a_writer(store: Store):
+    await store.segments.commit([segment(0)])
+    batches = [[segment(minute + 1_000 * n) for minute in range(1, 400)] for n in range(5)]
+
+    writing = [asyncio.create_task(store.segments.commit(batch)) for batch in batches]
+    async with asyncio.timeout(20):
+        for _ in range(20):
+            assert await store.segments.by_key(segment(0).key) == segment(0)
+        await asyncio.gather(*writing)

@@ -22,11 +22,12 @@ from tests.media.core import clips, packer
 from vsp.access.ticket import TicketSigner
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import Config
+from vsp.link import WorkerLink, socket_path
 from vsp.media.core.au import AccessUnit
 from vsp.media.core.nal import split
 from vsp.media.worker import MediaWorker
 from vsp.model.device import MediaTransport
-from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId
+from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId, WorkerId
 from vsp.model.people import Ticket
 from vsp.model.stream import RemoteMedia, SessionSpec, VideoCodec, ViewKind, ViewSpec
 from vsp.store import Objects, open_objects
@@ -129,6 +130,16 @@ async def running(config: Config) -> AsyncIterator[Rig]:
             for camera in rig.cameras:
                 camera.close()
     await objects.close()
+
+
+@asynccontextmanager
+async def rig_link(folder: Path) -> AsyncIterator[WorkerLink]:
+    """The node's end of the worker whose data folder this is."""
+    link = WorkerLink(socket_path(folder, 0), WorkerId(0))
+    try:
+        yield link
+    finally:
+        await link.close()
 
 
 async def _listen(rig: Rig) -> None:

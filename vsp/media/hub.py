@@ -144,7 +144,7 @@ class Consumer:
     def _drop(self, piece: Piece) -> None:
         """Forget every queued fragment; texts and init segments stay, in order.
 
-        A gap that the viewer was not yet told of, and whose far side it never got, is one with this.
+        A gap that the viewer was not yet told of, whose far side it never got, is one with this.
         """
         pieces = [item for item, _ in self._queue if isinstance(item, Piece)]
         self.dropped += len(pieces)

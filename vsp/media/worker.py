@@ -13,6 +13,7 @@ import fcntl
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -120,28 +121,37 @@ class MediaWorker:
         return self._viewers.port
 
     async def __aenter__(self) -> MediaWorker:
-        self._lock.take()
+        async with AsyncExitStack() as undo:
+            self._lock.take()
+            undo.callback(self._lock.release)
+            self._journal = await asyncio.to_thread(Journal, self._folder / "journal")
+            undo.callback(self._journal.close)
+            media = self._config.media
+            http_port = media.http_port_first + self._index if media.http_port_first else 0
+            await self._viewers.start(media.http_host, http_port, self._tls)
+            undo.push_async_callback(self._viewers.close)
+            self._start_spool()
+            undo.push_async_callback(self._spool.close)
+            # Last: who can command the worker finds all of it.
+            await self._control.start()
+            undo.pop_all()
+        for work in (self._recover, self._ingest.run, self._tick_for_ever, self._probe_lag):
+            self._tasks.append(asyncio.create_task(work(), name=f"worker {work.__name__}"))
+        return self
+
+    def _start_spool(self) -> None:
         recording = self._config.recording
-        self._journal = await asyncio.to_thread(Journal, self._folder / "journal")
         self._spool = Spool(
             self._folder / "log", recording.spool_bytes_max, recording.fsync_interval_s
         )
         self._spool.start()
-        s3 = self._config.store.kind == "s3"
         self._shipper = Shipper(
             self._spool,
             self._objects,
             self._journal,
             self._bus.publish,
-            PART_BYTES_MIN_S3 if s3 else 1,
+            PART_BYTES_MIN_S3 if self._config.store.kind == "s3" else 1,
         )
-        media = self._config.media
-        http_port = media.http_port_first + self._index if media.http_port_first else 0
-        await self._viewers.start(media.http_host, http_port, self._tls)
-        await self._control.start()
-        for work in (self._recover, self._ingest.run, self._tick_for_ever, self._probe_lag):
-            self._tasks.append(asyncio.create_task(work(), name=f"worker {work.__name__}"))
-        return self
 
     async def __aexit__(
         self,

@@ -172,8 +172,11 @@ class Exchange:
         try:
             while outputs := self.agent.take():
                 for output in outputs:
-                    if type(output) is Send:
+                    kind = type(output)
+                    if kind is Send:
                         self._transmit(output.data, output.peer)
+                    elif kind is RequestReceived:
+                        self._on_request(output)
                     else:
                         self._act(output)
         finally:
@@ -181,11 +184,9 @@ class Exchange:
         self._see_to_timer()
 
     def _act(self, output: Output) -> None:
-        """One event, to whoever it concerns. The top of everything a packet sets off."""
+        """One event other than a request, to whoever it concerns; the top of what it sets off."""
         try:
             match output:
-                case RequestReceived():
-                    self._on_request(output)
                 case ResponseReceived():
                     call = output.transaction.user
                     if isinstance(call, _Call | _Invite):
@@ -197,8 +198,8 @@ class Exchange:
                 case Dropped():
                     self.stats.junk += 1
                     log.debug("sip bytes dropped", reason=output.reason, peer=str(output.peer))
-                case Send():
-                    self._transmit(output.data, output.peer)
+                case _:
+                    raise AssertionError(f"{output} is handled by _drain")
         except Exception:
             log.exception("sip event failed", event_kind=type(output).__name__)
 

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vsp.errors import Conflict, DataLoss, VspError
+from vsp.errors import DataLoss, VspError
 from vsp.model.changes import AuditRow
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Action, Actor
@@ -42,9 +42,6 @@ FIRST_HASH = "0" * 64
 
 NOTES_MAX = 50
 """Notes of one act; they share NOTE_MAX characters anyway."""
-
-APPEND_TRIES = 3
-"""A node name used twice by mistake collides on seq; the chain is read again and goes on."""
 
 OPENED = "opened"
 ENDED = "ended"
@@ -174,18 +171,10 @@ class SqlAuditLog:
             task.exception()  # its caller may be gone; the error was theirs to see
 
     async def _append(self, draft: AuditRow) -> None:
-        async with self._chain:
-            for attempt in range(1, APPEND_TRIES + 1):
-                try:
-                    await self._append_once(draft)
-                except Conflict:
-                    if attempt == APPEND_TRIES:
-                        raise
-                else:
-                    return
-
-    async def _append_once(self, draft: AuditRow) -> None:
-        async with self._database.write() as connection:
+        # The lock keeps our own acts in order; `hold` also those of a process that was given the
+        # same node name by mistake, or that an administrator started beside us.
+        async with self._chain, self._database.write() as connection:
+            await self._database.hold(connection, f"audit:{self._node}")
             head = (
                 await connection.execute(
                     sa.select(audit.c.seq, audit.c.hash)

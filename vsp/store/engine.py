@@ -34,6 +34,9 @@ from vsp.ports import Clock
 BUSY_TIMEOUT_MS = 10_000
 """How long SQLite waits for another process (`vsp user add`) to end its transaction."""
 
+LOG_BYTES_MAX = 64 << 20
+"""SQLite's write-ahead log is cut back to this after a burst; it normally has 4 MiB."""
+
 POOL_TIMEOUT_S = 15.0
 """Longest wait for a connection: more than BUSY_TIMEOUT_MS, so that the real reason is reported."""
 
@@ -84,6 +87,10 @@ class Database(ABC):
     @abstractmethod
     def hold_migrations(self, connection: sa.Connection) -> None:
         """Until this transaction ends no other process migrates."""
+
+    @abstractmethod
+    async def hold(self, connection: AsyncConnection, name: str) -> None:
+        """Until this transaction ends no other one holds `name`, in whatever process."""
 
     @abstractmethod
     def is_outage(self, error: exc.DBAPIError) -> bool:
@@ -177,6 +184,9 @@ class SqliteDatabase(Database):
     def hold_migrations(self, connection: sa.Connection) -> None:
         """BEGIN EXCLUSIVE holds the file already."""
 
+    async def hold(self, connection: AsyncConnection, name: str) -> None:
+        """BEGIN IMMEDIATE holds everything that can be written."""
+
     def is_outage(self, error: exc.DBAPIError) -> bool:
         return isinstance(error, exc.OperationalError | exc.InterfaceError)
 
@@ -203,6 +213,7 @@ _COMMON_PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
+    f"PRAGMA journal_size_limit={LOG_BYTES_MAX}",
     "PRAGMA trusted_schema=OFF",
 )
 _WRITER_PRAGMAS = (*_COMMON_PRAGMAS, "PRAGMA foreign_keys=ON")
@@ -270,6 +281,10 @@ class PostgresDatabase(Database):
 
     def hold_migrations(self, connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+
+    async def hold(self, connection: AsyncConnection, name: str) -> None:
+        key = sa.func.hashtextextended(name, 0)
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
     def is_outage(self, error: exc.DBAPIError) -> bool:
         if isinstance(error, exc.OperationalError | exc.InterfaceError):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.media.core import clips, interop
+from tests.media.core import clips, interop, packer
 from tests.media.core.helpers import run
 from vsp.media.core import nal
 from vsp.media.core.assembler import FRAME_BYTES_MAX
@@ -162,6 +162,26 @@ def test_g711_is_given_at_once_in_90_khz(encoding: str, codec: str):
     assert [unit.dts_90k for unit in first + second] == [90_000, 91_800]
     assert (first[0].codec, first[0].arrival_us) == (AudioCodec(codec), 5)
     assert depacketizer.flush() == []
+
+
+def test_sound_beside_a_program_stream_is_joined_to_its_picture_by_arrival():
+    pictures = made("PS")
+    sound = depacketizer_for("PCMA", beside=pictures)
+    assert sound is not None
+    early = sound.push(b"\xd5" * 160, 3_000_000_000, True, arrival_us=1_000_000)
+    units = []
+    for i, p in enumerate(clips.video(frames=6)):
+        pack = packer.picture(p.data, p.pts, key=p.key)
+        units += pictures.push(pack, p.pts, True, arrival_us=1_100_000 + i * 40_000)
+    shown = units[-1]
+
+    heard = []
+    for i in range(3):
+        at_us = shown.arrival_us + 10_000 + i * 20_000
+        heard += sound.push(b"\xd5" * 160, 3_000_001_000 + i * 160, True, arrival_us=at_us)
+
+    assert early == []
+    assert [u.dts_90k - shown.dts_90k for u in heard] == [900, 2700, 4500]
 
 
 def test_encodings_are_found_by_name_and_unknown_ones_are_none():

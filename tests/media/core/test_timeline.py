@@ -151,6 +151,19 @@ def test_after_a_restart_sound_takes_the_offset_of_the_picture():
     assert heard - picture == 700
 
 
+def test_sound_with_a_clock_of_its_own_begins_where_the_picture_is():
+    pictures, sound = Timeline(), Timeline()
+    assert pictures.at(5_000_000) is None
+    pictures.place(900_000, None, 0, 5_000_000)
+
+    begin = pictures.at(5_020_000)
+    assert begin is not None
+    sound.align(begin, 77)
+    out = [sound.place(77 + i * 1800, None, 0, 0, 1800)[1] for i in range(3)]
+
+    assert out == [901_800, 903_600, 905_400]
+
+
 def test_reordered_pictures_without_dts_get_one():
     shown = [0, 10_800, 3600, 7200, 21_600, 14_400, 18_000]
     timeline = Timeline()

@@ -45,12 +45,12 @@ async def test_a_device_is_added_shown_changed_and_removed(site: Site):
     assert (await site.api("GET", f"/devices/{GB_ID}")).status == 404
 
 
-async def test_a_taken_code_and_weak_passwords_are_refused(site: Site):
+async def test_a_taken_code_and_unusable_passwords_are_refused(site: Site):
     body = {"gb_id": GB_ID, "password": DEVICE_PASSWORD}
     assert (await site.api("POST", "/devices", json=body)).status == 201
 
     assert (await site.api("POST", "/devices", json=body)).status == 409
-    for weak in ("", "12345678", "admin123", GB_ID):
+    for weak in ("", "x" * 200, OTHER):
         answer = await site.api("POST", "/devices", json={"gb_id": OTHER, "password": weak})
         assert (answer.status, answer.json["kind"]) == (400, "invalid")
         assert not weak or weak not in answer.text

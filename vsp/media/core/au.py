@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from vsp.media.core.timeline import Timeline
 from vsp.model.stream import AudioCodec, VideoCodec
 
 CLOCK_HZ = 90_000
@@ -50,9 +51,11 @@ class Depacketizer(Protocol):
 
     oddities        names of the deviations met, for the trace of the device
     damaged_frames  pictures marked damaged so far
+    clock           the timeline of its pictures, or of its sound if it has no pictures
     """
 
     oddities: set[str]
+    clock: Timeline
 
     @property
     def damaged_frames(self) -> int: ...

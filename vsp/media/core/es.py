@@ -30,7 +30,8 @@ class _VideoPayload:
     def __init__(self) -> None:
         self.oddities: set[str] = set()
         self._out: list[AccessUnit] = []
-        self._video = PictureAssembler(Timeline(), self._out, self.oddities)
+        self.clock = Timeline()
+        self._video = PictureAssembler(self.clock, self._out, self.oddities)
         self._video.declare(self.codec)
         self._fragment: list[bytes] = []
         self._fragment_bytes = 0
@@ -172,14 +173,18 @@ class H265Payload(_VideoPayload):
 class G711Payload:
     """RFC 3551 4.5.14: the payload is the samples; the timestamp counts them at 8 kHz.
 
-    Its times are brought to 90 kHz but belong to no picture's clock: they are the sender's own.
+    beside  whose pictures it is the sound of. Their clock starts anywhere else, and without RTCP
+            only the moment of arrival joins the two; sound before the first picture is left out.
+            Without it the times are the sender's own.
     """
 
-    def __init__(self, codec: AudioCodec) -> None:
+    def __init__(self, codec: AudioCodec, beside: Depacketizer | None = None) -> None:
         self.damaged_frames = 0
         self.oddities: set[str] = set()
         self._out: list[AccessUnit] = []
-        self._audio = AudioAssembler(Timeline(), self._out, self.oddities)
+        self.clock = Timeline()
+        self._pictures = beside.clock if beside is not None else None
+        self._audio = AudioAssembler(self.clock, self._out, self.oddities)
         self._audio.declare(codec)
 
     def push(
@@ -191,7 +196,14 @@ class G711Payload:
         arrival_us: int = 0,
     ) -> list[AccessUnit]:
         """One RTP packet."""
-        self._audio.add(bytes(payload), ts * 45 // 4 % PTS_MODULUS, ts, arrival_us)
+        pts = ts * 45 // 4 % PTS_MODULUS
+        if self._pictures is not None:
+            at_90k = self._pictures.at(arrival_us)
+            if at_90k is None:
+                return []
+            self.clock.align(at_90k, pts)
+            self._pictures = None
+        self._audio.add(bytes(payload), pts, ts, arrival_us)
         return self.flush()
 
     def flush(self) -> list[AccessUnit]:
@@ -201,8 +213,11 @@ class G711Payload:
         return out
 
 
-def depacketizer_for(encoding: str) -> Depacketizer | None:
-    """By rtpmap encoding name ("PS", "H264", "H265", "PCMA", "PCMU"); None if we cannot."""
+def depacketizer_for(encoding: str, beside: Depacketizer | None = None) -> Depacketizer | None:
+    """By rtpmap encoding name ("PS", "H264", "H265", "PCMA", "PCMU"); None if we cannot.
+
+    beside  for sound of its own payload type: the depacketiser of the pictures
+    """
     match encoding.upper():
         case "PS" | "MP2P":
             return PsDemuxer()
@@ -211,8 +226,8 @@ def depacketizer_for(encoding: str) -> Depacketizer | None:
         case "H265" | "HEVC":
             return H265Payload()
         case "PCMA":
-            return G711Payload(AudioCodec.G711A)
+            return G711Payload(AudioCodec.G711A, beside)
         case "PCMU":
-            return G711Payload(AudioCodec.G711U)
+            return G711Payload(AudioCodec.G711U, beside)
         case _:
             return None

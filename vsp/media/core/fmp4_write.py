@@ -320,6 +320,7 @@ class Fragmenter:
     tracks      video first; audio units are ignored where no audio track is given
     origin_90k  decode time that becomes 0
     full        SAMPLES_MAX is reached: take a fragment now, key picture or not
+    refused     units that `add` did not take
     """
 
     def __init__(self, tracks: Sequence[Track], origin_90k: int = 0) -> None:
@@ -327,6 +328,7 @@ class Fragmenter:
         self._by_kind = {pending.track.kind: pending for pending in self._pending}
         self._origin_90k = origin_90k
         self._sequence = 0
+        self.refused = 0
 
     @property
     def pending(self) -> int:
@@ -335,20 +337,24 @@ class Fragmenter:
 
     @property
     def full(self) -> bool:
+        """Whether one more sample may be refused."""
         return self.pending >= SAMPLES_MAX
 
-    def add(self, au: AccessUnit) -> None:
-        """Raises Invalid when a unit is earlier than what was already written, or too many wait."""
+    def add(self, au: AccessUnit) -> bool:
+        """False, and the unit is left out, when it has no track or cannot be written any more.
+
+        That is: it is not after what is written (two sources of sound at once), or SAMPLES_MAX
+        wait already. Devices can cause both, so neither is an error.
+        """
         pending = self._by_kind.get(au.kind)
         if pending is None:
-            return
-        if len(pending.entries) >= SAMPLES_MAX:
-            raise Invalid(f"{SAMPLES_MAX} samples wait for a fragment")
-        if pending.written_to is not None and au.dts_90k <= pending.written_to:
-            raise Invalid(
-                f"{au.kind} at {au.dts_90k} is not after {pending.written_to}, which is written"
-            )
+            return False
+        late = pending.written_to is not None and au.dts_90k <= pending.written_to
+        if late or len(pending.entries) >= SAMPLES_MAX:
+            self.refused += 1
+            return False
         pending.add(au)
+        return True
 
     def fragment(self, end_dts_90k: int | None = None) -> Fragment | None:
         """Everything added since the last one; None if nothing was.

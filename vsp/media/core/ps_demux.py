@@ -60,9 +60,10 @@ class PsDemuxer:
         self.skipped_bytes = 0
         self.oddities: set[str] = set()
         self._out: list[AccessUnit] = []
-        pictures = Timeline()
-        self._video = PictureAssembler(pictures, self._out, self.oddities)
-        self._audio = AudioAssembler(Timeline(master=pictures), self._out, self.oddities)
+        self.clock = Timeline()
+        sound = Timeline(master=self.clock)
+        self._video = PictureAssembler(self.clock, self._out, self.oddities)
+        self._audio = AudioAssembler(sound, self._out, self.oddities)
         self._video_id = self._audio_id = 0
         self._other_ids = 0
         self._map = b""

@@ -102,6 +102,22 @@ class Timeline:
             self._repair(ahead, fallback)
         return self._last + _signed(pts - raw), self._last
 
+    def at(self, arrival_us: int) -> int | None:
+        """What this track shows at a moment of arrival; None before its first unit."""
+        if self._last is None:
+            return None
+        waited_us = max(arrival_us - self._arrival_us, 0) if self._arrival_us else 0
+        return self._last + min(waited_us * 9 // 100, AHEAD_MAX_90K)
+
+    def align(self, at_90k: int, pts: int) -> None:
+        """Before the first `place`: its `pts` shall be `at_90k`.
+
+        For sound beside the program stream, whose RTP clock has nothing to do with the picture's.
+        """
+        self._raw = self._unwrapped = pts
+        self._offset = at_90k - pts
+        self._last = at_90k - 1
+
     # ---- the usual ----
 
     def _begin(self, pts: int, raw: int) -> tuple[int, int]:

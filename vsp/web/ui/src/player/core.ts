@@ -536,12 +536,13 @@ export class PlayerCore {
     this.to('waiting', now)
   }
 
-  /** Let go of the socket and of the view, if there are any. */
+  /**
+   * Let go of the socket and of the view, if there are any. A view ends with its socket; only one
+   * that nobody has attached to yet must be closed by name.
+   */
   private leave(): void {
-    if (this.phase === 'connecting' || this.phase === 'open') {
-      this.push({ do: 'disconnect' })
-      this.push({ do: 'close_view', viewId: this.viewId })
-    }
+    if (this.phase === 'connecting' || this.phase === 'open') this.push({ do: 'disconnect' })
+    if (this.phase === 'connecting') this.push({ do: 'close_view', viewId: this.viewId })
     this.viewId = ''
   }
 

@@ -97,8 +97,8 @@ export function parseMessage(text: string): ServerMessage | null {
   }
   if (typeof value !== 'object' || value === null) return null
   const raw = value as Record<string, unknown>
-  const parse = PARSERS[str(raw.type)]
-  return parse ? parse(raw) : null
+  const type = str(raw.type)
+  return Object.hasOwn(PARSERS, type) ? (PARSERS[type]?.(raw) ?? null) : null
 }
 
 type Raw = Record<string, unknown>

@@ -84,13 +84,24 @@ function joined(cover: Coverage): Span[] {
   return list
 }
 
-/** Share of [fromMs, toMs) that is recorded, 0 to 1. */
-export function recordedShare(cover: Coverage, fromMs: number, toMs: number, nowMs: number): number {
+/**
+ * Recorded share of what was planned within [fromMs, toMs), 0 to 1; null where nothing was planned.
+ * The same rule as recording completeness (B6): time that nobody asked for is not in it.
+ */
+export function recordedShare(
+  cover: Coverage,
+  fromMs: number,
+  toMs: number,
+  nowMs: number,
+): number | null {
   const until = Math.min(toMs, nowMs)
-  if (until <= fromMs) return 0
-  let sum = 0
-  for (const span of cover.spans) {
-    sum += Math.max(0, Math.min(until, endOf(span, nowMs)) - Math.max(fromMs, span.fromMs))
+  const inside = (from: number, to: number): number =>
+    Math.max(0, Math.min(until, to) - Math.max(fromMs, from))
+  let recorded = 0
+  let planned = until - fromMs
+  for (const span of cover.spans) recorded += inside(span.fromMs, endOf(span, nowMs))
+  for (const gap of cover.gaps) {
+    if (gap.cause === 'not_planned') planned -= inside(gap.fromMs, gap.toMs)
   }
-  return Math.min(1, sum / (until - fromMs))
+  return planned <= 0 ? null : Math.min(1, recorded / planned)
 }
