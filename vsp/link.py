@@ -141,6 +141,7 @@ CALLS: Mapping[str, Call] = {
     "stop_recording": Call({"session_id": str}),
     "open_view": Call({"spec": ViewSpec}),
     "close_view": Call({"view_id": str, "cause": str}),
+    "keep_views": Call({"view_ids": tuple[str, ...]}),
     "feed_segments": Call({"view_id": str, "segments": tuple[Segment, ...], "until_us": int}),
     "sessions": Call({}),
     "open_segments": Call({}),
@@ -218,6 +219,9 @@ class WorkerLink:
 
     async def close_view(self, view_id: ViewId, cause: str) -> None:
         await self._call("close_view", view_id=view_id, cause=cause)
+
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
+        await self._call("keep_views", view_ids=tuple(view_ids))
 
     async def feed_segments(
         self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros

@@ -34,7 +34,7 @@ from vsp.errors import VspError
 from vsp.health.metrics import PrometheusMetrics
 from vsp.jobs import COUNT_S, MEASURE_S, Observer, every
 from vsp.link import WorkerLink, socket_path
-from vsp.model.device import CatalogDiff, Channel, Presence
+from vsp.model.device import Candidate, CatalogDiff, Channel, Presence
 from vsp.model.ids import DeviceId, WorkerId
 from vsp.model.recording import RecordingSpec
 from vsp.model.stream import StreamState, ViewEnded
@@ -244,11 +244,16 @@ def _connect(
             {"type": "recording", "channel": channel.id, "recording": active, "cause": cause}
         )
 
+    def candidates(seen: Sequence[Candidate]) -> None:
+        for candidate in seen:
+            listener.publish({"type": "candidate", "gb_id": candidate.gb_id})
+
     async def view_ended(event: ViewEnded) -> None:
         await streams.view_ended(event.view_id, event.cause)
 
     signalling.on_presence = presence
     signalling.on_catalog = catalog
+    signalling.on_candidates = candidates
     signalling.on_dialog_ended = streams.dialog_ended
     streams.on_state = stream_state
     recorder.on_recording = recording

@@ -203,6 +203,9 @@ class Worker:
         if self.views.pop(view_id, None) is None:
             raise NotFound("no such view")
 
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
+        self.views = {key: spec for key, spec in self.views.items() if key in view_ids}
+
     async def feed_segments(
         self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros
     ) -> None:

@@ -238,12 +238,14 @@ async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Ben
     )
     await bench.ledger.save(row)
     bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
+    bench.worker.views[ViewId("old-view")] = None  # type: ignore[assignment]
     status = _status("s1", "c1")
 
     dialogs = await bench.streams.restore()
     await bench.streams.worker_adopted(WorkerId(0), [status])
 
     assert [dialog.call_id for dialog in dialogs] == ["old-call"]
+    assert not bench.worker.views, "views of the node before have nobody who judges them"
     assert bench.streams.status_of(channel(1).id).session_id == "s1"
     assert not bench.signal.invites
     assert not bench.signal.byes

@@ -23,7 +23,7 @@ from tests.media.rig import (
 )
 from vsp.errors import Conflict, Exhausted, Invalid, NotFound, Unsupported
 from vsp.model.device import MediaTransport
-from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId
+from vsp.model.ids import ChannelId, SessionId, UtcMicros, ViewId
 from vsp.model.recording import EndReason, RecordingSpec, Segment, SegmentClosed
 from vsp.model.stream import RemoteMedia, SessionChanged, StreamState, ViewEnded, ViewKind, ViewSpec
 
@@ -154,76 +154,6 @@ async def test_statistics_and_the_clock_reach_the_viewer(tmp_path: Path):
         assert clock["media_s"] == 0.0
         assert (stats["width"], stats["height"], stats["codec"]) == (160, 96, "h264")
         assert 15 < float(str(stats["frames_per_s"])) < 35
-
-
-# ---- tickets --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changed", "status"),
-    [
-        ({"view_id": ViewId("v2")}, 403),
-        ({"kind": "playback"}, 403),
-        ({"channel_id": ChannelId("another")}, 403),
-        ({"expires_at_us": UtcMicros(1)}, 403),
-        ({}, 101),
-    ],
-    ids=["another view", "another kind", "another channel", "expired", "good"],
-)
-async def test_only_the_ticket_of_this_very_view_opens_it(
-    tmp_path: Path, changed: dict[str, object], status: int
-):
-    async with running(settings(tmp_path)) as rig:
-        await rig.open_session()
-        url = await rig.open_view("v1")
-        await rig.open_view("v2")
-        async with aiohttp.ClientSession() as http:
-            upgrade = {
-                "Connection": "Upgrade",
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Version": "13",
-                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-                "Authorization": f"Bearer {rig.ticket('v1', **changed)}",
-            }
-            async with http.get(url.replace("ws:", "http:"), headers=upgrade) as answer:
-                assert answer.status == status
-
-
-async def test_the_ticket_may_come_as_subprotocol_or_as_the_first_frame(tmp_path: Path):
-    async with running(settings(tmp_path)) as rig:
-        await rig.open_session()
-        named, framed = await rig.open_view("v1"), await rig.open_view("v2")
-        protocols = ("vsp.ticket." + rig.ticket("v1"),)
-        async with viewer(named, protocols=protocols) as watching:
-            await until(watching.states)
-        async with viewer(framed.replace("/live/", "/m/0/live/")) as watching:
-            await watching.say(ticket=rig.ticket("v2"))
-            await until(watching.states)
-
-        assert watching.states() == ["signalling"]
-
-
-async def test_a_wrong_first_frame_gets_an_error_and_nothing_else(tmp_path: Path):
-    async with running(settings(tmp_path)) as rig:
-        await rig.open_session()
-        url = await rig.open_view("v1")
-        async with viewer(url) as watching:
-            await watching.socket.send_str("hello")
-            await until(lambda: watching.closed)
-
-        assert [item["type"] for item in watching.items] == ["error"]  # type: ignore[index]
-
-
-async def test_a_view_has_one_viewer(tmp_path: Path):
-    async with running(settings(tmp_path)) as rig:
-        await rig.open_session()
-        url = await rig.open_view("v1")
-        async with viewer(url, rig.ticket("v1")) as watching:
-            await until(watching.states)
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                async with viewer(url, rig.ticket("v1", user_id=UserId("u2"))):
-                    pass
-        assert refused.value.status == 409
 
 
 # ---- ingest ---------------------------------------------------------------------------------

@@ -256,6 +256,8 @@ class StreamManager:
 
     async def worker_adopted(self, worker_id: WorkerId, sessions: Sequence[SessionStatus]) -> None:
         """Match what a worker really receives with what we believe it does."""
+        worker = self._pool.get(worker_id)
+        await worker.keep_views([view for view, at in self._views.items() if at is worker])
         known = {status.session_id for status in sessions}
         for status in sessions:
             stream = self._sessions.get(status.session_id)
@@ -265,7 +267,6 @@ class StreamManager:
             elif row is not None:
                 await self._adopt(row, status)
             else:
-                worker = self._pool.get(worker_id)
                 await worker.close_session(status.session_id, "worker: not asked for any more")
         for stream in [*self._streams.values()]:
             if stream.worker.worker_id == worker_id and stream.session_id not in known:

@@ -144,9 +144,12 @@ class ControlServer:
             raise Invalid(f"{name}: the body is not JSON") from error
         if not isinstance(said, dict) or set(said) != set(call.arguments):
             raise Invalid(f"{name} takes {sorted(call.arguments)}")
-        arguments: dict[str, object] = {
-            key: from_wire(kind, said[key]) for key, kind in call.arguments.items()
-        }
+        arguments: dict[str, object] = {}
+        for key, kind in call.arguments.items():
+            try:
+                arguments[key] = from_wire(kind, said[key])
+            except Invalid as error:
+                raise Invalid(f"{name}: {key}: {error.message}") from error
         return to_wire(await getattr(self._worker, name)(**arguments))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

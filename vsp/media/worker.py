@@ -322,6 +322,10 @@ class MediaWorker:
         if not place.view.attached:
             self._forget_view(view_id, cause)
 
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
+        for view_id in [*self._places.keys() - set(view_ids)]:
+            await self.close_view(view_id, "worker: the platform was restarted")
+
     async def feed_segments(
         self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros
     ) -> None:

@@ -28,7 +28,6 @@ from vsp.ports import Clock
 from vsp.sip.core.agent import (
     AckReceived,
     Dropped,
-    Output,
     Peer,
     RequestReceived,
     ResponseReceived,
@@ -172,10 +171,9 @@ class Exchange:
         try:
             while outputs := self.agent.take():
                 for output in outputs:
-                    kind = type(output)
-                    if kind is Send:
+                    if isinstance(output, Send):
                         self._transmit(output.data, output.peer)
-                    elif kind is RequestReceived:
+                    elif isinstance(output, RequestReceived):
                         self._on_request(output)
                     else:
                         self._act(output)
@@ -183,7 +181,7 @@ class Exchange:
             self._draining = False
         self._see_to_timer()
 
-    def _act(self, output: Output) -> None:
+    def _act(self, output: AckReceived | ResponseReceived | TimedOut | Dropped) -> None:
         """One event other than a request, to whoever it concerns; the top of what it sets off."""
         try:
             match output:
@@ -198,8 +196,6 @@ class Exchange:
                 case Dropped():
                     self.stats.junk += 1
                     log.debug("sip bytes dropped", reason=output.reason, peer=str(output.peer))
-                case _:
-                    raise AssertionError(f"{output} is handled by _drain")
         except Exception:
             log.exception("sip event failed", event_kind=type(output).__name__)
 

@@ -7,6 +7,8 @@ Here packet boundaries mean something, so these take one RTP packet at a time
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from vsp.media.core.assembler import FRAME_BYTES_MAX, Hint, PictureAssembler
 from vsp.media.core.au import AccessUnit, Depacketizer
 from vsp.media.core.audio import AudioAssembler
@@ -20,7 +22,7 @@ AGGREGATED_MAX = 64
 """NAL units in one aggregation packet: 1,400 bytes hold no more that mean anything."""
 
 
-class _VideoPayload:
+class _VideoPayload(ABC):
     """What H.264 and H.265 over RTP have in common: NAL units in, pictures out."""
 
     codec: VideoCodec
@@ -69,8 +71,9 @@ class _VideoPayload:
         self._video.flush()
         return self._take()
 
+    @abstractmethod
     def _payload(self, data: bytes) -> None:
-        raise AssertionError("a payload format says how its packets are read")
+        """Read one packet of this payload format."""
 
     def _advance(self, ts: int, arrival_us: int) -> None:
         """Extend the 32-bit timestamp, so that its wrap is not taken for a new clock."""

@@ -1,0 +1,134 @@
+"""One stream through the worker: odd payload types, changed formats, reports."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+from tests.media.core import packer
+from tests.media.rig import GOP, SSRC, STEP_90K, decoded, playable, running, settings, until, viewer
+from vsp.model.ids import SessionId
+from vsp.model.recording import EndReason, RecordingSpec, SegmentClosed
+from vsp.model.stream import AudioCodec, RemoteMedia, SessionChanged, StreamState
+
+S1 = SessionId("s1")
+
+
+async def test_a_payload_type_that_the_answer_does_not_list_is_read_as_the_first(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind()
+        await camera.send(15, pt=97)
+        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+
+        [status] = await rig.worker.sessions()
+        assert (status.stats.width, status.stats.damaged_frames) == (160, 0)
+
+
+async def test_sound_beside_the_program_stream_is_part_of_the_stream(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind()
+        for frame in range(15):
+            await camera.send(1)
+            [sound] = packer.rtp(b"\xd5" * 320, camera.seq, frame * 320, pt=8, ssrc=SSRC)
+            camera.seq += 1
+            camera.socket.send(sound)
+        await asyncio.sleep(0.05)
+
+        [status] = await rig.worker.sessions()
+        assert status.stats.audio is AudioCodec.G711A
+        assert status.stats.lost == status.stats.damaged_frames == 0
+
+
+async def test_another_picture_size_brings_a_new_init_and_a_new_run(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        port = await rig.open_session()
+        await rig.bind()
+        await rig.worker.start_recording(S1, RecordingSpec(600.0, 1.0))
+        url = await rig.open_view("v1")
+        camera = rig.camera(port)
+        other = rig.camera(port, width=320, height=192)
+        async with viewer(url, rig.ticket("v1")) as watching:
+            await camera.send(GOP)
+            camera.clip = other.clip
+            await camera.send(GOP)
+            await until(lambda: len(watching.texts("init")) == 2)
+            await until(lambda: len(watching.fragments()) == 2 * GOP)
+            await rig.worker.close_session(S1, "done")
+            await until(lambda: len(rig.seen(SegmentClosed)) == 2)
+
+        first, second = (entry.segment for entry in rig.seen(SegmentClosed))  # type: ignore[attr-defined]
+        assert [said["width"] for said in watching.texts("init")] == [160, 320]
+        binaries = watching.binaries()
+        again = next(i for i, data in enumerate(binaries) if i and data[4:8] == b"ftyp")
+        assert playable(binaries[:again]) == [i * STEP_90K for i in range(GOP)]
+        assert playable(binaries[again:]) == [i * STEP_90K for i in range(GOP, 2 * GOP)]
+        assert first.end_reason is EndReason.FORMAT_CHANGED
+        assert (first.width, second.width, second.n) == (160, 320, 0)
+        assert second.run == second.start_us == first.end_us
+        data = await rig.objects.read(second.key, 0, second.size_bytes)
+        assert decoded(data) == [i * STEP_90K for i in range(GOP)]
+
+
+async def test_the_sender_gets_receiver_reports(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        port = await rig.open_session()
+        await rig.bind()
+        camera = rig.camera(port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            control.bind(("127.0.0.1", camera.socket.getsockname()[1] + 1))
+            control.setblocking(False)
+            await camera.send(5)
+            loop = asyncio.get_running_loop()
+            report = await asyncio.wait_for(loop.sock_recv(control, 1500), 5)
+
+        # RR (201) about the camera's SSRC, RFC 3550 6.4.2.
+        assert report[1] == 201
+        assert int.from_bytes(report[8:12], "big") == SSRC
+
+
+async def test_a_second_answer_replaces_the_first(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind(host="192.0.2.7")
+        await rig.bind(host="192.0.2.7")
+        await camera.send(2)
+        await asyncio.sleep(0.05)
+        before = (await rig.worker.sessions())[0].stats
+        await rig.worker.bind_remote(S1, RemoteMedia(("127.0.0.1",), 0, SSRC))
+        await camera.send(13)
+        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)  # type: ignore[attr-defined]
+
+        assert before.packets == 0
+        assert before.foreign > 0
+
+
+async def test_h265_flows_to_viewers_and_recordings(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session(), codec="libx265")  # type: ignore[arg-type]
+        await rig.bind()
+        await rig.worker.start_recording(S1, RecordingSpec(600.0, 1.0))
+        url = await rig.open_view("v1")
+        async with viewer(url, rig.ticket("v1")) as watching:
+            for _ in range(20):
+                frame = camera.sent_frames
+                picture = camera.clip[frame]
+                pts = 90_000 + frame * STEP_90K
+                pack = packer.picture(picture.data, pts, key=picture.key, video=packer.H265)
+                for packet in packer.rtp(pack, camera.seq, pts, ssrc=SSRC):
+                    camera.seq += 1
+                    camera.socket.send(packet)
+                camera.sent_frames += 1
+                await asyncio.sleep(0.002)
+            await until(lambda: len(watching.fragments()) == 20)
+            await rig.worker.close_session(S1, "done")
+            await until(lambda: rig.seen(SegmentClosed))
+
+        [segment] = [entry.segment for entry in rig.seen(SegmentClosed)]  # type: ignore[attr-defined]
+        assert str(watching.texts("init")[0]["mime"]).startswith('video/mp4; codecs="hvc1.')
+        assert playable(watching.binaries()) == [i * STEP_90K for i in range(20)]
+        data = await rig.objects.read(segment.key, 0, segment.size_bytes)
+        assert decoded(data) == [i * STEP_90K for i in range(20)]
