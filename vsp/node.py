@@ -38,6 +38,7 @@ from vsp.model.device import Candidate, CatalogDiff, Channel, Presence
 from vsp.model.ids import DeviceId, WorkerId
 from vsp.model.recording import RecordingSpec
 from vsp.model.stream import StreamState, ViewEnded
+from vsp.ports import DeviceBook
 from vsp.run import ready_file
 from vsp.sip.service import SignalService
 from vsp.store import Store, open_store
@@ -167,7 +168,7 @@ async def start(config: Config) -> Node:
     )
     first_admin = await actions.authenticator.ensure_first_admin()
     listener = await serve(config, actions)
-    _connect(signalling, pool, streams, recorder, archivist, actions, listener)
+    _connect(signalling, pool, streams, recorder, archivist, actions, listener, store.devices)
     signalling.restore(await streams.restore())
     await signalling.start()
     pool.start()
@@ -210,6 +211,7 @@ def _connect(
     archivist: Archivist,
     actions: Actions,
     listener: Listener,
+    devices: DeviceBook,
 ) -> None:
     """Who hears of what. News for the console goes through `listener.publish`."""
 
@@ -247,6 +249,15 @@ def _connect(
     def candidates(seen: Sequence[Candidate]) -> None:
         for candidate in seen:
             listener.publish({"type": "candidate", "gb_id": candidate.gb_id})
+        listener.spawn(added_elsewhere(seen))
+
+    async def added_elsewhere(seen: Sequence[Candidate]) -> None:
+        """A device that `vsp device add` wrote beside us is known from its second knock on."""
+        for candidate in seen:
+            device = await devices.device_by_gb_id(candidate.gb_id)
+            if device is not None:
+                signalling.device_added(device, await devices.secret(device.id))
+                await devices.drop_candidates([candidate.gb_id])
 
     async def view_ended(event: ViewEnded) -> None:
         await streams.view_ended(event.view_id, event.cause)

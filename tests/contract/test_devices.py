@@ -292,3 +292,13 @@ async def test_counts_count_what_is_present(store: Store, clock: ManualClock):
         "channels_online": 1,
         "candidates": 1,
     }
+
+
+async def test_the_secret_of_one_device_is_its_password(store: Store):
+    device = await store.devices.add_device(new_device(gb_id=CAMERA), UtcMicros(1), RecordPlan.NONE)
+
+    secret = await store.devices.secret(device.id)
+
+    assert (secret.device_id, secret.password) == (device.id, new_device(gb_id=CAMERA).password)
+    with pytest.raises(NotFound):
+        await store.devices.secret(DeviceId("nobody"))

@@ -14,8 +14,7 @@ from typing import Protocol
 from vsp.access.passwords import check_device_password
 from vsp.access.policy import Resource, ResourceKind
 from vsp.access.scope import Access, device_resource
-from vsp.actions.memo import Memo
-from vsp.errors import Conflict, Invalid, NotFound, VspError
+from vsp.errors import Conflict, Invalid, VspError
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import (
     Candidate,
@@ -130,7 +129,6 @@ class Devices:
         self._access = access
         self._clock = clock
         self._default_plan = default_plan
-        self._counts: Memo[DeviceId, int] = Memo(clock)
         self.on_changed: Callable[[DeviceId], None] | None = None
         self.on_removed: Callable[[DeviceId, str], Awaitable[None]] | None = None
 
@@ -141,18 +139,16 @@ class Devices:
     ) -> Page[DeviceEntry]:
         self._access.require(actor, Action.LIST)
         found = await self._book.devices(page, search, presence)
-        return Page([await self._entry(device) for device in found.items], found.next, found.total)
+        counts = await self._book.channel_counts([device.id for device in found.items])
+        entries = [DeviceEntry(device, counts.get(device.id, 0)) for device in found.items]
+        return Page(entries, found.next, found.total)
 
     async def get(self, actor: Actor, reference: str) -> DeviceEntry:
         return await self._entry(await self._access.device(actor, reference))
 
     async def _entry(self, device: Device) -> DeviceEntry:
-        count = self._counts.get(device.id)
-        if count is None:
-            one = await self._book.channels(PageRequest(size=1), device_id=device.id)
-            count = one.total if one.total is not None else len(one.items)
-            self._counts.put(device.id, count)
-        return DeviceEntry(device, count)
+        counts = await self._book.channel_counts([device.id])
+        return DeviceEntry(device, counts.get(device.id, 0))
 
     async def history(
         self, actor: Actor, reference: str, from_us: UtcMicros, until_us: UtcMicros
@@ -243,10 +239,7 @@ class Devices:
         """Signalling gets the device anew, with its secret; only the book knows an old one."""
         if password is not None:
             return DeviceSecret(device_id, password)
-        for device, secret in await self._book.all_devices():
-            if device.id == device_id:
-                return secret
-        raise NotFound("no such device")
+        return await self._book.secret(device_id)
 
     async def remove(self, actor: Actor, reference: str) -> None:
         """Forget a device: its registration and its views end; what was recorded stays."""
@@ -256,7 +249,6 @@ class Devices:
         ):
             await self._book.remove_device(device.id)
             self._signal.device_removed(device.id)
-            self._counts.drop(device.id)
             if self.on_removed is not None:
                 await self.on_removed(device.id, "the device was removed")
 

@@ -150,6 +150,15 @@ class SqlDeviceBook(SqlChannels, SqlCandidates):
                 total=sa.select(sa.func.count()).select_from(devices).where(*wanted),
             )
 
+    async def secret(self, device_id: DeviceId) -> DeviceSecret:
+        """The password of one device. Raises NotFound, DataLoss when it does not open."""
+        query = sa.select(devices).where(_PRESENT, devices.c.id == device_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise NotFound(f"no device {device_id}")
+        return self._secret(row)
+
     async def all_devices(self) -> Sequence[tuple[Device, DeviceSecret]]:
         """Every device with its secret. Raises DataLoss naming one whose password does not open."""
         query = sa.select(devices).where(_PRESENT).order_by(devices.c.id)

@@ -92,8 +92,11 @@ const GAP_SHOWN_MS = 4000
 /** Playing this long without trouble clears the count of failures. */
 const HEALTHY_AFTER_MS = 8000
 
-/** Trying again cannot help with these; only a person can. */
-const FINAL_KINDS: readonly ErrorKind[] = ['denied', 'not_found', 'unsupported', 'invalid']
+/**
+ * Trying again cannot help with these; only a person can. `not_found` is not among them: a stream
+ * that was lost with its worker is not found either, and is back seconds later.
+ */
+const FINAL_KINDS: readonly ErrorKind[] = ['denied', 'unsupported', 'invalid']
 
 const NO_TROUBLE: Trouble = { kind: 'internal', message: '', cause: '', nextStep: '' }
 

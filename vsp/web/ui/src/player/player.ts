@@ -173,8 +173,9 @@ export class MediaPlayer {
   snapshot(): PlayerSnapshot {
     const core = this.core
     const at = now()
+    const state = core.state(at)
     return {
-      state: core.state(at),
+      state,
       sinceMs: core.sinceMs(at),
       cause: core.cause,
       nextStep: core.nextStep,
@@ -187,7 +188,7 @@ export class MediaPlayer {
       framesPerS: core.stats?.frames_per_s ?? null,
       lost: core.stats?.lost ?? 0,
       jitterMs: core.stats?.jitter_ms ?? null,
-      lagMs: this.lagMs,
+      lagMs: state === 'playing' ? this.lagMs : null,
       wallMs: core.wallMs(),
       seeking: core.seekingMs !== null,
       bufferS: this.lagS,

@@ -151,7 +151,7 @@ describe('trouble', () => {
     expect(player.retryInMs(1600)).toBe(1000)
   })
 
-  test.each(['denied', 'not_found', 'unsupported', 'invalid'] as const)(
+  test.each(['denied', 'unsupported', 'invalid'] as const)(
     '%s is final until a person asks again',
     (kind) => {
       const player = core()
@@ -167,6 +167,16 @@ describe('trouble', () => {
       expect(kinds(player.take())).toEqual(['open_view'])
     },
   )
+
+  test('a stream that is not found is looked for again: it may have been lost with its worker', () => {
+    const player = core()
+    player.start(0)
+
+    player.viewFailed({ kind: 'not_found', message: 'no session', cause: '', nextStep: '' }, 1)
+
+    expect(player.state(1)).toBe('failed')
+    expect(player.retryInMs(1)).toBe(500)
+  })
 
   test('a right that is missing has a word of its own', () => {
     const player = core()
