@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,15 +16,20 @@ import aiohttp
 import pytest
 
 from tests.media import rig
+from vsp import worker as module
+from vsp.access import tls
+from vsp.access.ticket import load_signer
+from vsp.clock import SystemClock
 from vsp.config import Config
-from vsp.errors import Unavailable, VspError
+from vsp.errors import Denied, Unavailable, VspError
 from vsp.link import WorkerLink, socket_path
 from vsp.model.device import MediaTransport
-from vsp.model.ids import SessionId, WorkerId
+from vsp.model.ids import SessionId, UserId, UtcMicros, ViewId, WorkerId
+from vsp.model.people import Ticket
 from vsp.model.recording import EndReason, RecordingSpec, Segment, SegmentClosed
 from vsp.model.stream import RemoteMedia, SessionSpec
 from vsp.store import open_objects
-from vsp.worker import main
+from vsp.worker import LateVerifier, main, server_tls
 
 S1 = SessionId("s1")
 START_S = 10.0
@@ -223,3 +229,45 @@ def test_settings_that_cannot_work_end_with_the_code_that_stops_the_supervisor(
     file.write_text('[media]\nport_first = "many"\n')
 
     assert main(["--index", "0", "--config", str(file)]) == 2
+
+
+async def test_viewers_come_over_tls_with_the_certificate_of_the_node(tmp_path: Path):
+    config = rig.settings(tmp_path)
+    config = config.model_copy(update={"web": config.web.model_copy(update={"tls": "on"})})
+    files = tls.ensure_certificate(tmp_path / "keys", ["127.0.0.1"], SystemClock().now_us())
+    async with rig.running(config, await server_tls(config)) as made:
+        await made.open_session()
+        url = await made.open_view("v1")
+        trusting = ssl.create_default_context(cafile=str(files.certificate))
+        async with rig.viewer(url, made.ticket("v1"), ssl=trusting) as watching:
+            await rig.until(watching.states)
+
+    assert url.startswith("wss://127.0.0.1:")
+
+
+async def test_without_tls_no_certificate_is_looked_for(tmp_path: Path):
+    assert await server_tls(rig.settings(tmp_path)) is None
+
+
+async def test_a_certificate_that_never_comes_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "CERTIFICATE_WAIT_S", 0.0)
+    config = rig.settings(tmp_path)
+    config = config.model_copy(update={"web": config.web.model_copy(update={"tls": "on"})})
+
+    with pytest.raises(Unavailable, match=r"web\.crt is not there"):
+        await server_tls(config)
+
+
+def test_tickets_are_refused_until_the_node_has_made_its_key(tmp_path: Path):
+    verify = LateVerifier(tmp_path)
+    ticket = Ticket(ViewId("v1"), rig.CHANNEL, "live", UserId("u1"), UtcMicros(10))
+    with pytest.raises(Denied, match="no ticket can be checked"):
+        verify("text", UtcMicros(0))
+
+    signer = load_signer(tmp_path)
+
+    assert verify(signer.sign(ticket), UtcMicros(9)) == ticket
+    with pytest.raises(Denied):
+        verify(signer.sign(ticket), UtcMicros(10))

@@ -40,6 +40,7 @@ from vsp.model.recording import RecordingSpec
 from vsp.model.stream import StreamState, ViewEnded
 from vsp.ports import DeviceBook
 from vsp.run import ready_file
+from vsp.seal import load_key
 from vsp.sip.service import SignalService
 from vsp.store import Store, open_store
 from vsp.supervisor import EXIT_USAGE, die_with_parent
@@ -127,7 +128,14 @@ async def start(config: Config) -> Node:
     ]
     pool = WorkerPool(links)
     signalling = SignalService(
-        config.sip, config.sip_advertised, store.devices, store.changes, clock, ids, metrics
+        config.sip,
+        config.sip_advertised,
+        store.devices,
+        store.changes,
+        clock,
+        ids,
+        metrics,
+        nonce_key=load_key(config.data_dir / "keys" / "nonce.key", make=True),
     )
     streams = StreamManager(
         devices=store.devices,

@@ -53,34 +53,37 @@ class Sealer:
 
 
 def load_sealer(path: Path, *, make: bool) -> Sealer:
-    """The sealer of a key file. With `make`, a missing file is made (mode 0600, durable).
+    """The sealer of a key file; raises as `load_key` does."""
+    return Sealer(load_key(path, make=make))
+
+
+def load_key(path: Path, *, make: bool) -> bytes:
+    """The 32 bytes of a key file. With `make`, a missing file is made (mode 0600, durable).
 
     Raises NotFound when there is none, Denied when others may read it, DataLoss when it is damaged.
     """
     try:
         if make and not path.exists():
             _make_key(path)
-        return Sealer(_read_key(path))
+        return _read_key(path)
     except FileNotFoundError as error:
         raise NotFound(
-            f"master key {path} is gone",
-            cause="the database holds passwords sealed under it",
+            f"key {path} is gone",
+            cause="what the database holds sealed was sealed under it",
             next_step="put the file back from a backup; without it passwords must be set anew",
         ) from error
     except OSError as error:
-        raise Unavailable(f"master key {path} cannot be read: {error.strerror}") from error
+        raise Unavailable(f"key {path} cannot be read: {error.strerror}") from error
 
 
 def _read_key(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
-            raise Denied(
-                f"master key {path} can be read by others", next_step=f"run `chmod 600 {path}`"
-            )
+            raise Denied(f"key {path} can be read by others", next_step=f"run `chmod 600 {path}`")
         key = file.read(KEY_BYTES + 1)
     if len(key) != KEY_BYTES:
-        raise DataLoss(f"master key {path} is not {KEY_BYTES} bytes long")
+        raise DataLoss(f"key {path} is not {KEY_BYTES} bytes long")
     return key
 
 

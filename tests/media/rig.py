@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,11 +114,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Rig]:
+async def running(config: Config, tls: ssl.SSLContext | None = None) -> AsyncIterator[Rig]:
     """A worker in this process, with a listener for its events."""
     signer = TicketSigner(Ed25519PrivateKey.generate())
     objects = open_objects(config)
-    worker = MediaWorker(config, 0, SystemClock(), SystemIds(), objects, signer.verifier().verify)
+    worker = MediaWorker(
+        config, 0, SystemClock(), SystemIds(), objects, signer.verifier().verify, tls
+    )
     async with worker:
         rig = Rig(worker, signer, objects)
         listening = asyncio.create_task(_listen(rig))

@@ -6,8 +6,13 @@ import asyncio
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.media.rig import STEP_90K, playable, running, settings, until, viewer
+from vsp.media import live as module
 from vsp.media.core.fmp4 import iter_fragments
+from vsp.model.ids import ViewId
+from vsp.model.stream import ViewEnded
 
 
 def first_times(fragments: list[bytes]) -> list[int]:
@@ -55,3 +60,20 @@ async def test_a_viewer_that_goes_frees_the_port_from_being_watched(tmp_path: Pa
 
         [status] = await rig.worker.sessions()
         assert status.viewers == 0
+
+
+async def test_a_viewer_that_takes_nothing_is_cut_off_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "LAST_WORDS_S", 0.2)
+    async with running(settings(tmp_path)) as rig:
+        port = await rig.open_session()
+        await rig.bind()
+        camera = rig.camera(port, width=640, height=480)
+        url = await rig.open_view("v1")
+        async with viewer(url, rig.ticket("v1"), after=asyncio.Event()):
+            await camera.send(90, frames_per_s=150)
+            await rig.worker.close_view(ViewId("v1"), "the right was revoked")
+            await until(lambda: rig.seen(ViewEnded))
+
+        assert rig.seen(ViewEnded) == [ViewEnded(ViewId("v1"), "the right was revoked")]

@@ -43,6 +43,22 @@ async def test_sound_beside_the_program_stream_is_part_of_the_stream(tmp_path: P
         assert status.stats.lost == status.stats.damaged_frames == 0
 
 
+async def test_sound_alone_does_not_pass_for_a_picture(tmp_path: Path):
+    config = settings(tmp_path, media={"stall_timeout_s": 0.5})
+    async with running(config) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind()
+        await camera.send(15)
+        for frame in range(100):
+            [sound] = packer.rtp(b"\xd5" * 320, camera.seq, frame * 320, pt=8, ssrc=SSRC)
+            camera.seq += 1
+            camera.socket.send(sound)
+            await asyncio.sleep(0.02)
+
+        causes = [event.cause for event in rig.seen(SessionChanged)]  # type: ignore[attr-defined]
+        assert "sound, but no picture for 0.5 s" in causes
+
+
 async def test_another_picture_size_brings_a_new_init_and_a_new_run(tmp_path: Path):
     async with running(settings(tmp_path)) as rig:
         port = await rig.open_session()

@@ -88,7 +88,14 @@ async def stage(
             if await store.devices.device_by_gb_id(GbId(gb_id)) is None:
                 await add(store, gb_id)
         service = SignalService(
-            config.sip, "127.0.0.1", store.devices, store.changes, clock, ids, metrics
+            config.sip,
+            "127.0.0.1",
+            store.devices,
+            store.changes,
+            clock,
+            ids,
+            metrics,
+            nonce_key=b"k" * 32,
         )
         on_stage = Stage(service, store, metrics)
         on_stage.nvr = await store.devices.device_by_gb_id(GbId(ua.NVR))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from aiohttp import web
+from aiohttp import ClientError, web
 from pydantic_core import from_json
 
 from vsp.errors import Internal, Invalid, NotFound, VspError
@@ -168,7 +168,7 @@ class ControlServer:
                 await response.write(line)
         except StopAsyncIteration:
             log.warning("event listener cut off, too far behind")
-        except ConnectionError:
+        except (ConnectionError, ClientError):
             log.info("event listener gone")
         finally:
             if pending is not None:

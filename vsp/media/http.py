@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import ClientError, WSCloseCode, WSMsgType, web
 from pydantic_core import from_json
 
 from vsp.errors import Conflict, Denied, NotFound, VspError
@@ -57,14 +57,27 @@ TICKET_SUBPROTOCOL = "vsp.ticket."
 class ViewerSocket:
     """An aiohttp WebSocket as `live.Socket`."""
 
-    def __init__(self, response: web.WebSocketResponse) -> None:
+    def __init__(
+        self, response: web.WebSocketResponse, transport: asyncio.Transport | None
+    ) -> None:
         self._response = response
+        self._transport = transport
 
     async def send_text(self, text: str) -> None:
-        await self._response.send_str(text)
+        try:
+            await self._response.send_str(text)
+        except ClientError as error:
+            raise ConnectionResetError(str(error)) from error
 
     async def send_bytes(self, data: bytes) -> None:
-        await self._response.send_bytes(data)
+        try:
+            await self._response.send_bytes(data)
+        except ClientError as error:
+            raise ConnectionResetError(str(error)) from error
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     async def receive_text(self) -> str | None:
         while True:
@@ -141,7 +154,7 @@ class ViewerServer:
             return web.json_response(error_to_wire(error), status=STATUS.get(error.kind, 403))
         response = await self._upgrade(request)
         try:
-            viewer = ViewerSocket(response)
+            viewer = ViewerSocket(response, request.transport)
             view = view or await self._ask_for_ticket(viewer, kind, view_id)
             await self._serve(view, viewer)
         except VspError as error:

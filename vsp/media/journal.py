@@ -5,7 +5,8 @@ acknowledgement up to a number. A segment is reported only after its line is fsy
 only by an acknowledgement, so a crash of either side repeats entries and loses none; the commit is
 idempotent by key. The file is rewritten (aside, fsync, rename) when most of it is acknowledged.
 
-Blocking by design: the caller runs `append` and `acknowledge` in a thread, one at a time.
+`append` and `acknowledge` block on the disk and are run in threads; what is read (`unacknowledged`)
+never waits for them: the table of entries is replaced, not changed.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ class Journal:
 
     def unacknowledged(self) -> Sequence[SegmentClosed]:
         """What the node has not committed, oldest first."""
-        with self._lock:
-            return [SegmentClosed(seq, segment) for seq, segment in self._entries.items()]
+        return [SegmentClosed(seq, segment) for seq, segment in self._entries.items()]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -62,7 +62,7 @@ class Journal:
                 closed.append(SegmentClosed(seq, segment))
             self._write(b"".join(_entry(seq, segment) for seq, segment in fresh.items()))
             self._next_seq += len(fresh)
-            self._entries |= fresh
+            self._entries = self._entries | fresh
             return closed
 
     def acknowledge(self, seq: int) -> None:
@@ -71,8 +71,7 @@ class Journal:
             done = [number for number in self._entries if number <= seq]
             if not done:
                 return
-            for number in done:
-                del self._entries[number]
+            self._forget(done[-1])
             # Not fsynced: an acknowledgement lost in a crash is only said once more.
             os.write(self._fd, _line({"ack": done[-1]}))
             if os.fstat(self._fd).st_size > REWRITE_BYTES and not self._entries:
@@ -114,12 +113,14 @@ class Journal:
         if "ack" in entry:
             acknowledged = int(str(entry["ack"]))
             self._next_seq = max(self._next_seq, acknowledged + 1)
-            for seq in [seq for seq in self._entries if seq <= acknowledged]:
-                del self._entries[seq]
+            self._forget(acknowledged)
             return
         seq = int(str(entry["seq"]))
         self._entries[seq] = from_wire(Segment, entry["segment"])
         self._next_seq = max(self._next_seq, seq + 1)
+
+    def _forget(self, up_to: int) -> None:
+        self._entries = {seq: entry for seq, entry in self._entries.items() if seq > up_to}
 
     def _rewrite(self) -> None:
         """Write what is left aside, then rename it over; numbers go on where they were."""

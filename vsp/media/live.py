@@ -19,6 +19,10 @@ from vsp.media.messages import Message
 from vsp.media.stream import MediaSession
 from vsp.model.stream import ViewSpec
 
+LAST_WORDS_S = 2.0
+"""Time for a viewer to take the last words of an ended view; then the connection is cut, so that a
+revoked right ends the picture within 5 s whatever the viewer does."""
+
 SEND_TIMEOUT_S = 15.0
 """Longest wait for a viewer to take one frame; a laptop that was closed takes none."""
 
@@ -32,6 +36,10 @@ class Socket(Protocol):
         """The next text frame; None when the viewer has gone. Binary frames are skipped."""
         ...
 
+    def abort(self) -> None:
+        """Cut the connection now; what is under way fails."""
+        ...
+
 
 class View(ABC):
     """One viewer's place. `run` is called once, when the viewer has come.
@@ -43,9 +51,12 @@ class View(ABC):
         self.spec = spec
         self.attached = False
         self.failure: VspError | None = None
+        self._socket: Socket | None = None
+        self._cut: asyncio.TimerHandle | None = None
 
     async def run(self, socket: Socket) -> str:
         """Serve the viewer until it goes or the view ends; returns why, in words."""
+        self._socket = socket
         if self.failure is not None:
             await send_all(socket, *last_words(self.failure))
         else:
@@ -55,13 +66,19 @@ class View(ABC):
                     await self._serve(socket)
                 finally:
                     listening.cancel()
+        if self._cut is not None:
+            self._cut.cancel()
         return self.failure.message if self.failure is not None else "the viewer has gone"
 
     def end(self, error: VspError) -> None:
         """Cut the viewer off now, telling it why. The first reason stands."""
-        if self.failure is None:
-            self.failure = error
-            self._stop()
+        if self.failure is not None:
+            return
+        self.failure = error
+        if self._socket is not None:
+            loop = asyncio.get_running_loop()
+            self._cut = loop.call_later(LAST_WORDS_S, self._socket.abort)
+        self._stop()
 
     @abstractmethod
     async def _serve(self, socket: Socket) -> None:

@@ -112,6 +112,7 @@ class MediaSession:
         self._since = clock.monotonic()
         self._late_told = False
         self._last_packet = 0.0
+        self._last_picture = 0.0
         self._last_report = 0.0
         self._first_packet_us: UtcMicros | None = None
         self._first_key_us: UtcMicros | None = None
@@ -244,6 +245,7 @@ class MediaSession:
 
     def _video(self, au: AccessUnit, now: float) -> None:
         self._frames += 1
+        self._last_picture = now
         self._damaged += au.damaged
         changed = False
         if au.key:
@@ -329,16 +331,16 @@ class MediaSession:
             self._port.send_rtcp(self._reception.receiver_report(self._report_ssrc, "vsp", now))
 
     def _judge_silence(self, now: float) -> None:
+        stall_s, waited_s = self._timeouts.stall_s, now - self._since
         match self.state:
-            case StreamState.WAITING_MEDIA if now - self._since > self._timeouts.first_packet_s:
+            case StreamState.WAITING_MEDIA if waited_s > self._timeouts.first_packet_s:
                 self._late(self._no_packet_cause())
             case StreamState.WAITING_KEYFRAME | StreamState.FLOWING:
-                if now - self._last_packet > self._timeouts.stall_s:
-                    self._stall(f"no media packet for {self._timeouts.stall_s:g} s")
-                elif (
-                    self.state is StreamState.WAITING_KEYFRAME
-                    and now - self._since > KEYFRAME_TIMEOUT_S
-                ):
+                if now - self._last_packet > stall_s:
+                    self._stall(f"no media packet for {stall_s:g} s")
+                elif self.state is StreamState.FLOWING and now - self._last_picture > stall_s:
+                    self._stall(f"sound, but no picture for {stall_s:g} s")
+                elif self.state is StreamState.WAITING_KEYFRAME and waited_s > KEYFRAME_TIMEOUT_S:
                     self._late(f"media, but no key picture for {KEYFRAME_TIMEOUT_S:g} s")
 
     def _no_packet_cause(self) -> str:

@@ -95,7 +95,9 @@ class SignalService:
         clock: Clock,
         ids: Ids,
         metrics: Metrics,
+        nonce_key: bytes,
     ) -> None:
+        """`nonce_key` outlives the process, so that a nonce from before a restart is merely stale."""
         self.on_presence: Callable[[DeviceId, Presence, str], None] | None = None
         self.on_catalog: Callable[[DeviceId, CatalogDiff], None] | None = None
         self.on_dialog_ended: Callable[[str, str], None] | None = None
@@ -115,7 +117,7 @@ class SignalService:
         self._roster = Roster(
             PresenceRules(config.keepalive_interval_s, config.keepalive_misses, config.tcp_leave_s)
         )
-        issuer = NonceIssuer(bytes.fromhex(ids.token(32)), config.nonce_life_s)
+        issuer = NonceIssuer(nonce_key, config.nonce_life_s)
         self._registrar = Registrar(config, self._roster, issuer, self._quirks, metrics)
         self._writer = WriteBehind(self._roster, self._registrar.candidates, devices, changes)
         self._answers = Answers(ids, self._quirks, clock)

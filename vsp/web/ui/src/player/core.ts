@@ -114,7 +114,8 @@ export class PlayerCore {
   codec = ''
   width = 0
   height = 0
-  restarts = 0
+  /** How often it had to begin anew after the first time. */
+  restarts = -1
   shown = 0
   gap: Gap | null = null
   /** Playback: where the user wants to be until a frame of that place is shown. */
@@ -164,9 +165,13 @@ export class PlayerCore {
   /** Try again now, whatever went before. */
   retry(now: number): void {
     this.failures = 0
-    this.restarts += 1
     this.leave()
     this.open(now)
+  }
+
+  /** Something has changed for the better: do not wait for the next try. */
+  nudge(now: number): void {
+    if (this.phase === 'waiting') this.open(now)
   }
 
   stop(now: number): void {
@@ -290,7 +295,7 @@ export class PlayerCore {
   /** The browser's media stack gave up; a new MediaSource is the cure. */
   mediaFailed(reason: string, now: number): void {
     if (this.phase !== 'open') return
-    this.restart(reason, now)
+    this.fail(network(reason), now)
   }
 
   unsupported(mime: string, now: number): void {
@@ -331,7 +336,7 @@ export class PlayerCore {
     const fed = this.lastFragmentAt > this.lastFrameAt
     const frozenMs = now - this.lastFrameAt
     if (this.visible && !this.paused && fed && frozenMs > FROZEN_AFTER_MS) {
-      this.restart('no_frame_shown', now)
+      this.fail(network('no_frame_shown'), now)
     }
   }
 
@@ -499,6 +504,7 @@ export class PlayerCore {
   }
 
   private open(now: number): void {
+    this.restarts += 1
     this.trouble = NO_TROUBLE
     this.words = { cause: '', nextStep: '' }
     this.serverState = null
@@ -519,11 +525,6 @@ export class PlayerCore {
     this.stats = null
     this.to('opening', now)
     this.push({ do: 'open_view', startMs: this.startMs })
-  }
-
-  private restart(reason: string, now: number): void {
-    this.restarts += 1
-    this.fail(network(reason), now)
   }
 
   private fail(trouble: Trouble, now: number): void {

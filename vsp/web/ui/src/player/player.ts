@@ -122,6 +122,11 @@ export class MediaPlayer {
     this.run()
   }
 
+  nudge(): void {
+    this.core.nudge(now())
+    this.run()
+  }
+
   setVisible(visible: boolean): void {
     this.core.setVisible(visible, now())
     this.run()
@@ -194,7 +199,7 @@ export class MediaPlayer {
       bufferS: this.lagS,
       shown: core.shown,
       dropped: this.options.video.getVideoPlaybackQuality?.().droppedVideoFrames ?? 0,
-      restarts: core.restarts,
+      restarts: Math.max(0, core.restarts),
       gap: core.gap,
     }
   }

@@ -220,6 +220,7 @@ describe('trouble', () => {
     player.advance(FROZEN_AFTER_MS + 1)
 
     expect(kinds(player.take())).toContain('disconnect')
+    player.advance(FROZEN_AFTER_MS + 1000)
     expect(player.restarts).toBe(1)
   })
 
@@ -242,6 +243,18 @@ describe('trouble', () => {
 
     expect(playingOne.state(SILENT_AFTER_MS + 1)).toBe('failed')
     expect(callingOne.state(SILENT_AFTER_MS + 1)).toBe('signalling')
+  })
+
+  test('good news cut a wait short, and change nothing else', () => {
+    const player = playing()
+    player.nudge(5)
+    expect(player.take()).toEqual([])
+    player.socketClosed(10)
+    player.take()
+
+    player.nudge(11)
+
+    expect(kinds(player.take())).toEqual(['open_view'])
   })
 
   test('playing well for a while forgets earlier failures', () => {
