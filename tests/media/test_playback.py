@@ -152,14 +152,24 @@ async def test_a_seek_begins_at_the_key_picture_before_and_says_both_instants(tm
         assert sum(len(f.samples[1]) for data in fragments for f in iter_fragments(data)) == 120
 
 
+def fragments_of(watching: Viewer, seq: int) -> list[object]:
+    """What came after the announcement of `seq`."""
+    told = [n for n, said in enumerate(watching.items) if is_seek(said, seq)]
+    after = watching.items[told[0] :] if told else []
+    return [item for item in after if isinstance(item, bytes) and item[4:8] == b"moof"]
+
+
+def is_seek(said: object, seq: int) -> bool:
+    return isinstance(said, dict) and said["type"] == "seek" and said["seq"] == seq
+
+
 async def test_media_time_never_runs_backwards_over_seeks(tmp_path: Path):
     async with recorded_night(tmp_path) as night, night.watch(NOON_US) as watching:
         for seq, second in enumerate((20, 3, 18, 0), start=1):
             await watching.say(
                 seek={"seq": seq, "time": messages.rfc3339(UtcMicros(NOON_US + second * SECOND_US))}
             )
-            await until(lambda seq=seq: seq in [told["seq"] for told in watching.texts("seek")])
-            await until(lambda: isinstance(watching.items[-1], bytes))
+            await until(lambda seq=seq: fragments_of(watching, seq))
         samples = [
             sample
             for data in watching.fragments()

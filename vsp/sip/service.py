@@ -97,7 +97,7 @@ class SignalService:
         metrics: Metrics,
         nonce_key: bytes,
     ) -> None:
-        """`nonce_key` outlives the process, so that a nonce from before a restart is merely stale."""
+        """`nonce_key` outlives the process: a nonce from before a restart is merely stale."""
         self.on_presence: Callable[[DeviceId, Presence, str], None] | None = None
         self.on_catalog: Callable[[DeviceId, CatalogDiff], None] | None = None
         self.on_dialog_ended: Callable[[str, str], None] | None = None

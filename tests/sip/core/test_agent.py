@@ -602,8 +602,9 @@ def test_with_half_of_all_packets_lost_each_request_ends_once(chance, method):
         link.platform.request(method, URI, ADDRESSES, b"", CAMERA, link.now)
     link.run(until=200.0)
 
-    ends = [name for name in labels(link.at_platform) if name != "response 100"]
-    assert len(ends) == 5
+    # An answer that is repeated after its request has timed out belongs to nobody any more.
+    seen = [name for name in labels(link.at_platform) if not name.startswith("dropped")]
+    assert len([name for name in seen if name != "response 100"]) == 5
     assert len([name for name in labels(link.at_camera) if name.startswith("request")]) <= 5
     assert link.platform.live == 0
 
