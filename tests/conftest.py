@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# In CI the examples are the same each time: a change is judged, not the day's luck. `make check` on a
-# developer's machine draws fresh ones.
+# In CI the examples are the same each time: a change is judged, not the day's luck; `make check`
+# draws fresh ones.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
