@@ -68,6 +68,18 @@ export function follow(view: Window, atMs: number): Window {
   return { fromMs, toMs: fromMs + width }
 }
 
+/** Longest window that one timeline request may ask for, by the API. */
+export const REQUEST_MAX_MS = 31 * DAY_MS
+
+/** What to ask for: the window and up to half of it on either side, so that small pans are free. */
+export function requestWindow(view: Window, nowMs: number): Window | null {
+  const width = widthMs(view)
+  const margin = Math.max(0, Math.min(width / 2, (REQUEST_MAX_MS - width) / 2))
+  const toMs = Math.min(view.toMs + margin, nowMs)
+  const fromMs = view.fromMs - margin
+  return toMs > fromMs ? { fromMs, toMs } : null
+}
+
 const STEPS_MS = [
   1000,
   5000,

@@ -6,6 +6,8 @@ import {
   HOUR_MS,
   MINUTE_MS,
   pan,
+  REQUEST_MAX_MS,
+  requestWindow,
   ticks,
   tickStepMs,
   timeAt,
@@ -64,6 +66,25 @@ test('a fresh window keeps "now" near its right edge', () => {
   expect(widthMs(view)).toBe(HOUR_MS)
   expect(view.toMs).toBeLessThan(T + 10 * MINUTE_MS)
   expect(view.toMs).toBeGreaterThan(T + MINUTE_MS)
+})
+
+describe('what to ask the server for', () => {
+  test('half a window more on either side, but nothing of the future', () => {
+    const asked = requestWindow(around(T, HOUR_MS), T + HOUR_MS / 2)
+
+    expect(asked).toEqual({ fromMs: T - HOUR_MS, toMs: T + HOUR_MS / 2 })
+  })
+
+  test('never more than the API gives at once', () => {
+    const asked = requestWindow(around(T, WINDOW_MAX_MS), T + DAY_MS * 365)!
+
+    expect(widthMs(asked)).toBeLessThanOrEqual(REQUEST_MAX_MS)
+    expect(asked.fromMs).toBeLessThanOrEqual(T - WINDOW_MAX_MS / 2)
+  })
+
+  test('nothing at all for a window that lies ahead', () => {
+    expect(requestWindow(around(T + DAY_MS, MINUTE_MS), T)).toBeNull()
+  })
 })
 
 describe('follow', () => {
