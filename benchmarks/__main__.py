@@ -28,9 +28,7 @@ BENCHMARKS = {
 def measure(name: str) -> list[Figure]:
     """Run one benchmark; of `name.part` only that figure is kept."""
     whole = name.partition(".")[0]
-    run: Callable[[], list[Figure]] = import_module(
-        f"benchmarks.{whole.replace('-', '_')}"
-    ).measure
+    run: Callable[[], list[Figure]] = import_module(f"benchmarks.{whole.replace('-', '_')}").measure
     figures = run()
     return figures if name == whole else [figure for figure in figures if figure.name == name]
 

@@ -22,9 +22,7 @@ async def platform(
 ) -> AsyncIterator[Platform]:
     """A platform in a temporary folder, gone afterwards. settings: VSP_... variables."""
     with tempfile.TemporaryDirectory(prefix="vsp-bench-", ignore_cleanup_errors=True) as folder:
-        running = Platform(
-            Path(folder), command=command, settings=settings, port_first=port_first
-        )
+        running = Platform(Path(folder), command=command, settings=settings, port_first=port_first)
         async with running:
             yield running
 

@@ -48,7 +48,9 @@ async def _measure() -> list[Figure]:
             for turn in range(REPETITIONS):
                 first = turn * (SINGLES + BATCH * BATCHES)
                 single.append(await _rate(store, channels, first, SINGLES, 1))
-                batched.append(await _rate(store, channels, first + SINGLES, BATCH * BATCHES, BATCH))
+                batched.append(
+                    await _rate(store, channels, first + SINGLES, BATCH * BATCHES, BATCH)
+                )
         finally:
             await store.close()
     return [

@@ -19,4 +19,4 @@ cd "$root/vsp/web/ui"
 echo "· installing console packages" >&2
 "${npm[@]}" ci --silent --no-audit --no-fund
 echo "· building the console" >&2
-"${npm[@]}" run --silent build >&2
+"${npm[@]}" run --silent build -- --logLevel warn >&2

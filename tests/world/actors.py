@@ -1,0 +1,478 @@
+"""Who lives in the world: simulated devices, the real signalling service, an operator.
+
+The device is `simulators.ua.DeviceUa`, the platform is `vsp.sip.service.SignalService` with its own
+agent, registrar, presence, sessions and catalogues; only its UDP driver and its listener are the
+network's. Neither knows that time is virtual.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from simulators.camera import camera_spec
+from simulators.line import (
+    CloseMedia,
+    Connect,
+    Died,
+    Disconnect,
+    Gone,
+    OpenMedia,
+    Output,
+    Registered,
+    StartMedia,
+)
+from simulators.network import Address, Network, StreamEnd, VirtualClock
+from simulators.spec import DeviceSpec, PlatformSpec, Timing
+from simulators.ua import DeviceUa
+from simulators.world import SeededIds
+from tests.sip.fakes import CountedMetrics
+from vsp.config import SipConfig
+from vsp.errors import VspError
+from vsp.model.changes import ChangePoint
+from vsp.model.device import (
+    Candidate,
+    CatalogDiff,
+    CatalogItem,
+    Device,
+    DeviceKind,
+    DeviceSecret,
+    DeviceSettings,
+    Presence,
+    Transport,
+)
+from vsp.model.ids import DeviceId, GbId, UtcMicros
+from vsp.ports import DeviceFacts, DeviceState, DialogState, InviteSpec
+from vsp.sip.core.agent import Peer, Send
+from vsp.sip.core.framing import PING, StreamFramer
+from vsp.sip.endpoint import _Connection
+from vsp.sip.service import SignalService
+
+PLATFORM_HOST = "192.0.2.10"
+SIP_PORT = 5060
+PASSWORD = "a password of the world"
+TIMING = Timing(
+    expires_s=300, register_jitter_s=2.0, retry_s=10.0, keepalive_s=20.0, keepalive_misses=3
+)
+TCP_CONNECT_S = 3.0
+"""A device gives a connection up that is not there by then."""
+
+
+# ---- devices --------------------------------------------------------------------------------
+
+
+class SimulatedDevice:
+    """The shell around a `DeviceUa`: its timer, its address, its switch."""
+
+    def __init__(
+        self, spec: DeviceSpec, host: str, network: Network, clock: VirtualClock, seed: str
+    ) -> None:
+        self.spec = spec
+        self.host = host
+        self.streaming: set[str] = set()
+        self.tables_max = 0
+        self._network = network
+        self._clock = clock
+        self._ids = SeededIds(f"{seed}/{spec.gb_id}")
+        self._loop = asyncio.get_running_loop()
+        self._port = 20_000
+        self._connections = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stream: StreamEnd | None = None
+        self.ua: DeviceUa | None = None
+
+    @property
+    def on(self) -> bool:
+        return self.ua is not None
+
+    @property
+    def online(self) -> bool:
+        return self.ua is not None and self.ua.online
+
+    @property
+    def live_transactions(self) -> int:
+        agent = self.ua._line.agent if self.ua is not None else None
+        return agent.live if agent is not None else 0
+
+    def calls(self) -> set[str]:
+        """Call-IDs of dialogs that this side considers up."""
+        if self.ua is None:
+            return set()
+        return {call_id for call_id, call in self.ua._calls._calls.items() if call.acknowledged}
+
+    def switch_on(self) -> None:
+        assert self.ua is None
+        where = PlatformSpec(PLATFORM_HOST, SIP_PORT)
+        self.ua = DeviceUa(self.spec, where, self._ids, self._clock)
+        self.ua.start(self._clock.monotonic())
+        self._run()
+
+    def switch_off(self) -> None:
+        """In order: BYE, unregister. The world does not wait for it."""
+        if self.ua is not None:
+            self.ua.stop(self._clock.monotonic())
+            self._run()
+
+    def cut_power(self) -> None:
+        """Without a word. Whoever was connected is not told."""
+        self.ua = None
+        self.streaming.clear()
+        self._disarm()
+        self._network.unbind((self.host, self._port))
+        if self._stream is not None:
+            self._stream.vanish()
+            self._stream = None
+
+    def break_link(self) -> None:
+        """A translator forgets us: the next packet comes from another port; TCP is reset."""
+        if self.ua is None:
+            return
+        if self._stream is not None:
+            self._stream.abort()
+        elif self.ua._line.linked:
+            self._network.unbind((self.host, self._port))
+            self.ua.unlinked(self._clock.monotonic(), "the address changed")
+            self._run()
+
+    # ---- what the network says --------------------------------------------------------------
+
+    def received(self, data: bytes, peer: Peer) -> None:
+        if self.ua is not None:
+            self.ua.receive(data, peer, self._clock.monotonic())
+            self._run()
+
+    def connection_made(self, peer: Peer) -> None:
+        if self.ua is not None:
+            self.ua.linked(peer, self.host, self._port, self._clock.monotonic())
+            self._run()
+
+    def connection_lost(self) -> None:
+        self._stream = None
+        if self.ua is not None:
+            self.ua.unlinked(self._clock.monotonic(), "the connection broke")
+            self._run()
+
+    # ---- what the state machine wants -------------------------------------------------------
+
+    def _run(self) -> None:
+        while self.ua is not None and (outputs := self.ua.take()):
+            for output in outputs:
+                self._do(output)
+        self._arm()
+
+    def _do(self, output: Output) -> None:
+        now = self._clock.monotonic()
+        match output:
+            case Send(data=data, peer=peer):
+                self._send(data, peer)
+            case Connect():
+                self._link()
+            case Disconnect():
+                if self._stream is not None:
+                    self._stream.abort()
+            case OpenMedia(call_id=call_id):
+                if self.ua is not None:
+                    self.ua.media_opened(call_id, self.host, 30_000, now)
+            case StartMedia(call_id=call_id):
+                self.streaming.add(call_id)
+            case CloseMedia(call_id=call_id):
+                self.streaming.discard(call_id)
+            case Gone():
+                self._network.unbind((self.host, self._port))
+                if self._stream is not None:
+                    self._stream.abort()
+                self.ua = None
+            case Registered() | Died():
+                pass
+
+    def _send(self, data: bytes, peer: Peer) -> None:
+        if self._stream is not None:
+            self._stream.write(data)
+        elif self.spec.transport is Transport.UDP:
+            self._network.send(data, (self.host, self._port), (peer.host, peer.port))
+
+    def _link(self) -> None:
+        """A new port each time, as behind a translator."""
+        self._port += 1
+        if self.spec.transport is Transport.UDP:
+            peer = Peer(Transport.UDP, PLATFORM_HOST, SIP_PORT)
+            self._network.bind((self.host, self._port), lambda data, _: self.received(data, peer))
+            self._loop.call_soon(self.connection_made, peer)
+            return
+        self._connections += 1
+        peer = Peer(Transport.TCP, PLATFORM_HOST, SIP_PORT, self._connections)
+        place = (PLATFORM_HOST, SIP_PORT)
+        end = self._network.connect((self.host, self._port), place, lambda: _DeviceTcp(self, peer))
+        if end is None:
+            self._loop.call_later(TCP_CONNECT_S, self.connection_lost)
+        self._stream = end
+
+    def _arm(self) -> None:
+        self._disarm()
+        if self.ua is None:
+            return
+        self.tables_max = max(self.tables_max, self.live_transactions)
+        due = self.ua.next_deadline()
+        if due is not None:
+            self._timer = self._loop.call_at(max(due, self._loop.time()), self._wake)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self.ua is not None:
+            self.ua.advance(self._clock.monotonic())
+            self._run()
+
+
+class _DeviceTcp(asyncio.Protocol):
+    def __init__(self, device: SimulatedDevice, peer: Peer) -> None:
+        self._device = device
+        self._peer = peer
+        self._framer = StreamFramer()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._device.connection_made(self._peer)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._framer.feed(data):
+            if message != PING:
+                self._device.received(message, self._peer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._device.connection_lost()
+
+
+# ---- the platform ---------------------------------------------------------------------------
+
+
+class MemoryBook:
+    """Device rows and change points that outlive the platform's process, as a database does."""
+
+    def __init__(self, specs: Sequence[DeviceSpec]) -> None:
+        self.rows = {DeviceId(f"dev-{spec.gb_id}"): _row(spec) for spec in specs}
+        self.points: list[ChangePoint] = []
+
+    async def all_devices(self) -> Sequence[tuple[Device, DeviceSecret]]:
+        return [(row, DeviceSecret(row.id, PASSWORD)) for row in self.rows.values()]
+
+    async def save_states(self, states: Sequence[DeviceState]) -> None:
+        for state in states:
+            self.rows[state.device_id] = replace(
+                self.rows[state.device_id],
+                binding=state.binding,
+                last_seen_us=state.last_seen_us,
+                presence=state.presence,
+                presence_since_us=state.presence_since_us,
+            )
+
+    async def saw_candidates(self, sightings: Sequence[Candidate]) -> None:
+        raise AssertionError(f"a device became a stranger: {sightings}")
+
+    async def save_facts(self, device_id: DeviceId, facts: DeviceFacts) -> None:
+        row = self.rows[device_id]
+        self.rows[device_id] = replace(row, manufacturer=facts.manufacturer, model=facts.model)
+
+    async def apply_catalog(
+        self,
+        device_id: DeviceId,
+        items: Sequence[CatalogItem],
+        expected: int | None,
+        complete: bool,
+        at_us: UtcMicros,
+    ) -> CatalogDiff:
+        row = self.rows[device_id]
+        self.rows[device_id] = replace(row, catalog_complete=complete, catalog_at_us=at_us)
+        return CatalogDiff((), (), (), len(items), expected, complete)
+
+    async def append(self, points: Sequence[ChangePoint]) -> None:
+        self.points += points
+
+
+def _row(spec: DeviceSpec) -> Device:
+    return Device(
+        id=DeviceId(f"dev-{spec.gb_id}"),
+        gb_id=GbId(spec.gb_id),
+        name=spec.name,
+        kind=DeviceKind.of(spec.gb_id),
+        settings=DeviceSettings(),
+        presence=Presence.UNKNOWN,
+        presence_since_us=UtcMicros(0),
+        created_at_us=UtcMicros(0),
+    )
+
+
+class NetworkDriver:
+    """The endpoint's UDP driver, on the network instead of a socket."""
+
+    def __init__(self, network: Network, service: SignalService) -> None:
+        self._network = network
+        self._service = service
+
+    def start(self) -> None:
+        self._network.bind((PLATFORM_HOST, SIP_PORT), self._received)
+
+    def _received(self, data: bytes, source: Address) -> None:
+        self._service._endpoint._received(data, Peer(Transport.UDP, *source))
+
+    def send(self, data: bytes, peer: Peer) -> None:
+        self._network.send(data, (PLATFORM_HOST, SIP_PORT), (peer.host, peer.port))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self._network.unbind((PLATFORM_HOST, SIP_PORT))
+
+
+class Platform:
+    """One life of the signalling service after another, over one book."""
+
+    def __init__(
+        self, network: Network, clock: VirtualClock, seed: str, specs: Sequence[DeviceSpec]
+    ) -> None:
+        self.book = MemoryBook(specs)
+        self.tables_max = 0
+        self._network = network
+        self._clock = clock
+        self._ids = SeededIds(f"{seed}/platform")
+        self.service: SignalService | None = None
+        self.on_dialog_ended = lambda call_id: None
+
+    async def start(self, dialogs: Sequence[DialogState]) -> None:
+        config = SipConfig(
+            host=PLATFORM_HOST, port=SIP_PORT, keepalive_interval_s=20, catalog_refresh_s=120.0
+        )
+        service = SignalService(
+            config,
+            PLATFORM_HOST,
+            self.book,
+            self.book,
+            self._clock,
+            self._ids,
+            CountedMetrics(),
+            nonce_key=b"k" * 32,
+        )
+
+        async def bind(port: int) -> None:
+            driver = NetworkDriver(self._network, service)
+            service._endpoint._udp = driver
+            driver.start()
+            place = (PLATFORM_HOST, SIP_PORT)
+            self._network.listen(place, lambda: _Connection(service._endpoint))
+
+        service._endpoint._bind = bind
+        service.on_dialog_ended = lambda call_id, cause: self.on_dialog_ended(call_id)
+        service.restore(dialogs)
+        self.service = service
+        await service.start()
+
+    async def stop(self) -> None:
+        """In order: rows are written; dialogs stay up."""
+        service, self.service = self.service, None
+        if service is not None:
+            await service.close()
+
+    def calls(self) -> set[str]:
+        """Call-IDs of dialogs that this side considers up."""
+        assert self.service is not None
+        return {key[0] for key in self.service._sessions._live}
+
+    def sample(self) -> None:
+        if self.service is not None:
+            self.tables_max = max(self.tables_max, self.service._agent.live)
+
+
+# ---- the operator ---------------------------------------------------------------------------
+
+STALL_S = 10.0
+"""As a media worker: so long without a packet, and the stream is given up."""
+
+
+class Operator:
+    """Opens and closes streams by chance, and sees to those that stall, as actions/streams does.
+
+    `dialogs` is what the database would hold: it outlives the platform's process.
+    """
+
+    def __init__(self, platform: Platform, devices: Sequence[SimulatedDevice], seed: str) -> None:
+        self.dialogs: dict[str, tuple[SimulatedDevice, DialogState]] = {}
+        self.opened = 0
+        self.busy = True
+        self._platform = platform
+        self._devices = devices
+        self._random = random.Random(f"operator/{seed}")
+        self._silent: dict[str, float] = {}
+        self._next_ssrc = 100_000_000
+        platform.on_dialog_ended = self._forget
+
+    async def run(self, device: SimulatedDevice) -> None:
+        """One wall tile that looks at one camera, again and again."""
+        while self.busy:
+            await asyncio.sleep(self._random.uniform(1, 40))
+            if not self.busy:
+                return
+            call_id = await self._open(device)
+            if call_id is not None:
+                await asyncio.sleep(self._random.uniform(0, 60))
+                if self.busy:
+                    await self._close(call_id)
+
+    async def _open(self, device: SimulatedDevice) -> str | None:
+        service = self._platform.service
+        if service is None:
+            return None
+        self._next_ssrc += 1
+        gb_id = GbId(device.spec.gb_id)
+        spec = InviteSpec(
+            DeviceId(f"dev-{gb_id}"), gb_id, PLATFORM_HOST, 30_000, "udp", self._next_ssrc
+        )
+        patience_s = self._random.choice((0.05, 0.5, 20.0, 20.0, 20.0))
+        try:
+            async with asyncio.timeout(patience_s):
+                answer = await service.invite(spec)
+        except (VspError, TimeoutError):
+            return None
+        self.opened += 1
+        self.dialogs[answer.dialog.call_id] = (device, answer.dialog)
+        return answer.dialog.call_id
+
+    async def _close(self, call_id: str) -> None:
+        service, held = self._platform.service, self.dialogs.get(call_id)
+        if service is None or held is None:
+            return
+        self._forget(call_id)
+        await service.bye(held[1])
+
+    def _forget(self, call_id: str) -> None:
+        self.dialogs.pop(call_id, None)
+        self._silent.pop(call_id, None)
+
+    async def watch_media(self) -> None:
+        """For ever: a stream whose camera does not send is ended after STALL_S."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1.0)
+            for call_id, (device, _) in list(self.dialogs.items()):
+                if call_id in device.streaming:
+                    self._silent.pop(call_id, None)
+                elif loop.time() - self._silent.setdefault(call_id, loop.time()) > STALL_S:
+                    await self._close(call_id)
+
+
+def fleet(count: int) -> list[DeviceSpec]:
+    """Cameras, each fourth over TCP."""
+    return [
+        camera_spec(
+            f"3402000000132{number:07d}",
+            PASSWORD,
+            transport=Transport.TCP if number % 4 == 0 else Transport.UDP,
+            timing=TIMING,
+        )
+        for number in range(1, count + 1)
+    ]
