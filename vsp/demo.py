@@ -88,6 +88,8 @@ def scenario(config: Config, cameras: int) -> dict[str, Any]:
             "transport": "udp",
         }
     )
+    for device in devices:
+        device["timing"] = {"keepalive_s": config.sip.keepalive_interval_s}
     return {
         "platform": {
             "host": config.sip.host,

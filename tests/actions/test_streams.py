@@ -251,6 +251,28 @@ async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Ben
     assert not bench.signal.byes
 
 
+async def test_a_stream_that_outlived_the_node_is_not_asked_for_twice(bench: Bench):
+    row = StreamRow(
+        SessionId("s1"),
+        channel(1).id,
+        DeviceId("d1"),
+        WorkerId(0),
+        dialog_state("old-call"),
+        UtcMicros(1),
+    )
+    await bench.ledger.save(row)
+    await bench.streams.restore()
+
+    early = asyncio.create_task(bench.streams.record(channel(1)))
+    await bench.settle()
+    assert not early.done(), "the worker has not said yet what it receives"
+    await bench.streams.worker_adopted(WorkerId(0), [_status("s1", "c1")])
+    stream = await early
+
+    assert stream.session_id == "s1"
+    assert not bench.signal.invites
+
+
 async def test_a_worker_that_lost_its_sessions_has_its_dialogs_hung_up(bench: Bench):
     await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
     await bench.wait_for(lambda: bench.ledger.told)

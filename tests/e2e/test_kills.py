@@ -28,7 +28,6 @@ async def test_ten_kills_of_a_worker_and_ten_of_the_node_lose_nothing_acknowledg
         settings={
             "VSP_RECORDING__SEGMENT_S": "4",
             "VSP_RECORDING__PART_S": "1",
-            "VSP_SIP__KEEPALIVE_INTERVAL_S": "10",
         },
         port_first=33000,
     )

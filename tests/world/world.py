@@ -21,6 +21,9 @@ STORM_S = 400.0
 CALM_S = 700.0
 """Longer than a registration (300 s) and than every retry of a BYE: the dust has settled."""
 
+OUTAGE_MAX_S = 20.0
+"""Longest time between two lives of the platform."""
+
 TABLE_MAX = 12 * CAMERAS
 """Live transactions of the platform: a catalogue, an INVITE, a CANCEL and a few BYEs a camera."""
 
@@ -103,9 +106,11 @@ class World:
     async def _fate(self) -> None:
         """Weather changes; devices and platform suffer, until the storm is over."""
         loop, draw = asyncio.get_running_loop(), self._random
-        end = loop.time() + STORM_S - 5
-        while loop.time() < end:
+        end = loop.time() + STORM_S - OUTAGE_MAX_S
+        while True:
             await asyncio.sleep(draw.uniform(2, 25))
+            if loop.time() >= end:
+                return
             device = draw.choice(self.devices)
             match draw.randrange(8):
                 case 0 | 1 | 2:
@@ -123,7 +128,7 @@ class World:
 
     async def _restart_platform(self) -> None:
         await self.platform.stop()
-        await asyncio.sleep(self._random.uniform(0.1, 20))
+        await asyncio.sleep(self._random.uniform(0.1, OUTAGE_MAX_S))
         dialogs = [dialog for _, dialog in self.operator.dialogs.values()]
         await self.platform.start(dialogs)
 

@@ -101,7 +101,7 @@ class Channels:
 
     async def _entry(self, channel: Channel) -> ChannelEntry:
         status = self._streams.status_of(channel.id)
-        recording = status is not None and status.recording
+        recording = status is not None and status.records
         return ChannelEntry(channel, await self._device_name(channel.device_id), recording)
 
     async def _device_name(self, device_id: DeviceId) -> DeviceName:

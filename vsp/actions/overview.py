@@ -62,7 +62,7 @@ class Overview:
             channels_online=rows.get("channels_online", 0),
             candidates=rows.get("candidates", 0),
             streams=len(statuses),
-            recording=sum(1 for status in statuses if status.recording),
+            recording=sum(1 for status in statuses if status.records),
             views=self._open_views(),
         )
 

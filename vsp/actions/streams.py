@@ -61,6 +61,10 @@ log = structlog.get_logger(__name__)
 BRING_UPS_MAX = 32
 """INVITEs in flight at once: fills two 16-tile walls, does not flood a recorder."""
 
+ADOPTION_WAIT_S = 5.0
+"""How long a channel whose stream outlived the last node waits for its worker to be adopted. One
+that does not answer within seconds has died with the node, and the stream with it."""
+
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 """Pause between bring-ups of a lost stream, doubling: a dead camera costs one INVITE a minute."""
@@ -143,6 +147,8 @@ class StreamManager:
         self._sessions: dict[SessionId, Stream] = {}
         self._views: dict[ViewId, MediaControl] = {}
         self._rows: dict[SessionId, StreamRow] = {}
+        self._unadopted: dict[ChannelId, WorkerId] = {}
+        self._adopted = asyncio.Event()
         self._locks: dict[ChannelId, asyncio.Lock] = {}
         self._slots = asyncio.Semaphore(BRING_UPS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,6 +160,7 @@ class StreamManager:
     async def restore(self) -> Sequence[DialogState]:
         """Load the streams that were up; returns their dialogs for signalling to know again."""
         self._rows = {row.session_id: row for row in await self._book.all()}
+        self._unadopted = {row.channel_id: row.worker_id for row in self._rows.values()}
         return [row.dialog for row in self._rows.values()]
 
     async def close(self) -> None:
@@ -274,6 +281,10 @@ class StreamManager:
         for row in [*self._rows.values()]:
             if row.worker_id == worker_id and row.session_id not in known:
                 await self._drop_row(row)
+        self._unadopted = {
+            channel: worker for channel, worker in self._unadopted.items() if worker != worker_id
+        }
+        self._adopted.set()
 
     async def worker_lost(self, worker_id: WorkerId) -> None:
         """Nothing is torn down yet: the worker may only be out of reach, and still record."""
@@ -320,10 +331,21 @@ class StreamManager:
     async def _ensure(self, channel: Channel, purpose: str) -> Stream:
         """The channel's stream, new or shared. Raises LegFailed when it cannot even begin."""
         async with self._locks.setdefault(channel.id, asyncio.Lock()):
+            await self._adoption_of(channel.id)
             stream = self._streams.get(channel.id)
             if stream is None:
                 stream = await self._open(channel, purpose)
             return stream
+
+    async def _adoption_of(self, channel_id: ChannelId) -> None:
+        """After a restart: a stream that a worker still receives must not be asked for twice."""
+        try:
+            async with asyncio.timeout(ADOPTION_WAIT_S):
+                while channel_id in self._unadopted:
+                    self._adopted.clear()
+                    await self._adopted.wait()
+        except TimeoutError:
+            self._unadopted.pop(channel_id, None)
 
     async def _open(self, channel: Channel, purpose: str) -> Stream:
         device = await self._devices.device(channel.device_id)

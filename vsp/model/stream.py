@@ -116,6 +116,11 @@ class SessionStatus:
     viewers: int
     stats: StreamStats
 
+    @property
+    def records(self) -> bool:
+        """Whether pictures are really being recorded: asked for, and flowing."""
+        return self.recording and self.state is StreamState.FLOWING
+
 
 class ViewKind(StrEnum):
     LIVE = "live"
