@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import random
 import selectors
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from vsp.clock import MICROS
@@ -116,6 +118,9 @@ class Network:
         self._sockets: dict[Address, OnDatagram] = {}
         self._listeners: dict[Address, Factory] = {}
         self._trace = hashlib.blake2b(digest_size=16)
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._posts = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def trace(self) -> str:
@@ -142,7 +147,7 @@ class Network:
             return
         for _ in range(copies):
             wait_s = weather.delay_s + weather.jitter_s * draw()
-            self._loop.call_later(wait_s, self._arrive, data, source, target)
+            self.call_later(wait_s, partial(self._arrive, data, source, target))
 
     def _arrive(self, data: bytes, source: Address, target: Address) -> None:
         on_datagram = self._sockets.get(target)
@@ -186,8 +191,28 @@ class Network:
         late_s = RESEND_S if draw() < weather.loss else 0.0
         return weather.delay_s + weather.jitter_s * draw() + late_s
 
+    # ---- time -------------------------------------------------------------------------------
+
     def call_later(self, wait_s: float, action: Callable[[], None]) -> None:
-        self._loop.call_later(wait_s, action)
+        """Like the loop's, but in order: the loop does not keep that of timers of one instant."""
+        self._posts += 1
+        heapq.heappush(self._due, (self._loop.time() + wait_s, self._posts, action))
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._due and (self._timer is None or self._due[0][0] < self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._due[0][0], self._run_due)
+
+    def _run_due(self) -> None:
+        """One at a time, so that whoever is made ready by it runs before the next."""
+        self._timer = None
+        _, _, action = heapq.heappop(self._due)
+        try:
+            action()
+        finally:
+            self._arm()
 
 
 class StreamEnd(asyncio.Transport):

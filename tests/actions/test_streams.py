@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
@@ -27,7 +27,7 @@ from vsp.clock import SystemClock, SystemIds
 from vsp.config import MediaConfig
 from vsp.model.device import DeviceSettings, MediaTransport
 from vsp.model.ids import DeviceId, SessionId, UtcMicros, ViewId, WorkerId
-from vsp.model.stream import Leg, StreamState
+from vsp.model.stream import Leg, SessionSpec, StreamState
 from vsp.ports import StreamRow
 
 GRACE_S = 0.05
@@ -249,6 +249,30 @@ async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Ben
     assert bench.streams.status_of(channel(1).id).session_id == "s1"
     assert not bench.signal.invites
     assert not bench.signal.byes
+
+
+async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(bench: Bench):
+    row = StreamRow(
+        SessionId("s1"),
+        channel(1).id,
+        DeviceId("d1"),
+        WorkerId(0),
+        dialog_state("old-call"),
+        UtcMicros(1),
+    )
+    await bench.ledger.save(row)
+    await bench.worker.open_session(
+        SessionSpec(SessionId("s1"), channel(1).id, MediaTransport.UDP, 1)
+    )
+    await bench.streams.restore()
+
+    stalled = replace(_status("s1", "c1"), state=StreamState.STALLED)
+    await bench.streams.worker_adopted(WorkerId(0), [stalled])
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["old-call"]
+    assert bench.ledger.told[0].succeeded
+    assert bench.streams.stream_of(channel(1).id).state is StreamState.FLOWING
 
 
 async def test_a_stream_that_outlived_the_node_is_not_asked_for_twice(bench: Bench):

@@ -47,6 +47,7 @@ from vsp.model.ids import DeviceId, GbId, UtcMicros
 from vsp.ports import DeviceFacts, DeviceState, DialogState, InviteSpec
 from vsp.sip.core.agent import Peer, Send
 from vsp.sip.core.framing import PING, StreamFramer
+from vsp.sip.core.message import parse_message
 from vsp.sip.endpoint import _Connection
 from vsp.sip.service import SignalService
 
@@ -184,6 +185,7 @@ class SimulatedDevice:
                 if self._stream is not None:
                     self._stream.abort()
                 self.ua = None
+                self.streaming.clear()  # a call may have been taken while leaving
             case Registered() | Died():
                 pass
 
@@ -310,9 +312,10 @@ def _row(spec: DeviceSpec) -> Device:
 class NetworkDriver:
     """The endpoint's UDP driver, on the network instead of a socket."""
 
-    def __init__(self, network: Network, service: SignalService) -> None:
+    def __init__(self, network: Network, service: SignalService, byes: set[str]) -> None:
         self._network = network
         self._service = service
+        self._byes = byes
 
     def start(self) -> None:
         self._network.bind((PLATFORM_HOST, SIP_PORT), self._received)
@@ -321,6 +324,8 @@ class NetworkDriver:
         self._service._endpoint._received(data, Peer(Transport.UDP, *source))
 
     def send(self, data: bytes, peer: Peer) -> None:
+        if data.startswith(b"BYE "):
+            self._byes.add(parse_message(data).call_id)
         self._network.send(data, (PLATFORM_HOST, SIP_PORT), (peer.host, peer.port))
 
     def flush(self) -> None:
@@ -338,6 +343,8 @@ class Platform:
     ) -> None:
         self.book = MemoryBook(specs)
         self.tables_max = 0
+        self.hung_up: set[str] = set()
+        """Call-IDs that were to be ended: BYE was asked for, or sent."""
         self._network = network
         self._clock = clock
         self._ids = SeededIds(f"{seed}/platform")
@@ -360,7 +367,7 @@ class Platform:
         )
 
         async def bind(port: int) -> None:
-            driver = NetworkDriver(self._network, service)
+            driver = NetworkDriver(self._network, service, self.hung_up)
             service._endpoint._udp = driver
             driver.start()
             place = (PLATFORM_HOST, SIP_PORT)
@@ -447,6 +454,7 @@ class Operator:
         if service is None or held is None:
             return
         self._forget(call_id)
+        self._platform.hung_up.add(call_id)
         await service.bye(held[1])
 
     def _forget(self, call_id: str) -> None:

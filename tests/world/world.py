@@ -40,11 +40,16 @@ WEATHERS = (
 
 
 class World:
-    """`run` it, then look at `findings` (empty is good) and `trace`."""
+    """`run` it, then look at `findings` (empty is good) and `trace`.
+
+    unheard_byes  dialogs that the platform wanted to end, that their device still considers up, and
+                  of which the platform knows nothing any more: cameras that send to nobody
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.findings: list[str] = []
+        self.unheard_byes: list[str] = []
         self.trace = ""
         self.opened = 0
         self.delivered = 0
@@ -199,9 +204,12 @@ class World:
         ours = self.platform.calls()
         theirs = set().union(*(device.calls() for device in self.devices))
         held = set(self.operator.dialogs)
-        for call_id in sorted(ours ^ theirs):
-            side = "platform" if call_id in ours else "device"
-            self._note(f"dialog {call_id} is up at the {side} only")
+        alone = theirs - ours
+        self.unheard_byes = sorted(alone & self.platform.hung_up)
+        for call_id in sorted(alone - self.platform.hung_up):
+            self._note(f"dialog {call_id} is up at the device only")
+        for call_id in sorted(ours - theirs):
+            self._note(f"dialog {call_id} is up at the platform only")
         for call_id in sorted(ours ^ held):
             self._note(f"dialog {call_id}: the platform and its user do not agree")
         if service._sessions.orphans:

@@ -70,6 +70,7 @@ RETRY_MAX_S = 60.0
 """Pause between bring-ups of a lost stream, doubling: a dead camera costs one INVITE a minute."""
 
 ARRIVED = {StreamState.WAITING_KEYFRAME, StreamState.FLOWING}
+SILENT = {StreamState.STALLED, StreamState.ENDED}
 
 
 @dataclass(slots=True)
@@ -246,7 +247,14 @@ class StreamManager:
                 stream = self._sessions.get(status.session_id)
                 if stream is not None:
                     stream.status = status
+                    self._recover_if_silent(stream)
         return self.statuses()
+
+    def _recover_if_silent(self, stream: Stream) -> None:
+        """What an event should have begun, should the event have been lost with a process."""
+        if stream.status is not None and stream.status.state in SILENT:
+            stream.state = stream.status.state
+            self._bring_up(stream, "recovery", "no media arrives")
 
     async def open_segments(self, channel_id: ChannelId) -> Sequence[OpenSegment]:
         """Segments being written now, for timelines."""
@@ -302,7 +310,7 @@ class StreamManager:
         stream.state = event.status.state
         stream.changed.set()
         await self._note_state(stream, event.cause)
-        if stream.state in {StreamState.STALLED, StreamState.ENDED}:
+        if stream.state in SILENT:
             self._bring_up(stream, "recovery", event.cause or "media stopped")
 
     async def view_ended(self, view_id: ViewId, cause: str) -> None:
@@ -611,6 +619,7 @@ class StreamManager:
         self._streams[channel.id] = stream
         self._sessions[stream.session_id] = stream
         self._release_later(stream)
+        self._recover_if_silent(stream)
 
     async def _save_row(self, stream: Stream) -> None:
         assert stream.dialog is not None
