@@ -30,7 +30,16 @@ check: $(DEV) ## format, lint, types and the quick tests
 	@$(BIN)/pytest -q -m "not e2e and not slow"
 
 bench: $(DEV) ## one figure: make bench NAME=x
-	@$(BIN)/python -m benchmarks $(NAME)
+	@$(BIN)/python -m benchmarks $(or $(NAME),--list)
+
+judge: $(DEV) $(CONSOLE) ## all figures, kills and seeds in one report; PART=bench|crash|world
+	@PART=$(PART) $(BIN)/python -m benchmarks.judge
+
+soak: $(DEV) $(CONSOLE) ## hours of the demo, sampled each minute: make soak SOAK_S=14400
+	@$(if $(SOAK_S),SOAK_S=$(SOAK_S)) $(BIN)/python -m benchmarks.soak
+
+world: $(DEV) ## seeded signalling on virtual time: make world SEED=7 replays one
+	@$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/pytest -q tests/world
 
 docs: $(RUNTIME) ## regenerate what is generated
 	@$(BIN)/vsp config docs > docs/configuration.md

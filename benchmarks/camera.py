@@ -1,8 +1,8 @@
 """A simulated camera that notes when the last packet of each picture has left.
 
-`python -m benchmarks.camera` with the camera's place as JSON on standard input; lines of the log are
-`frame sent_us`. Its picture comes from the simulators' loop; it is alone in its process, so that no
-other stream's packets stand before its own.
+`python -m benchmarks.camera` with the camera's place as JSON on standard input; lines of the log
+are `frame sent_us`. Its picture comes from the simulators' loop; it is alone in its process, so
+that no other stream's packets stand before its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DepartureLog(SentLog):
 def main() -> None:
     die_with_parent()
     said = json.load(sys.stdin)
-    device.SentLog = DepartureLog  # type: ignore[misc]
+    device.SentLog = DepartureLog  # type: ignore[attr-defined]
     spec = camera_spec(
         said["gb_id"],
         said["password"],

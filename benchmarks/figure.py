@@ -7,7 +7,7 @@ import math
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -104,7 +104,7 @@ def table(figures: Sequence[Figure]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     notes = [f"{figure.name}: {figure.note}" for figure in figures if figure.note]
-    return "\n".join([line.rstrip() for line in lines] + ([""] + notes if notes else []))
+    return "\n".join([line.rstrip() for line in lines] + (["", *notes] if notes else []))
 
 
 def _text(value: float | None) -> str:
@@ -120,20 +120,10 @@ def _bar(figure: Figure) -> str:
     return f"{sign} {figure.bar:g}{times}{either}"
 
 
-def of_json(said: dict[str, object]) -> Figure:
-    """The figure whose fields were stored by `to_json`."""
-    return Figure(**said)  # type: ignore[arg-type]
-
-
-def to_json(figure: Figure) -> dict[str, object]:
-    """All fields, for a report that is read back."""
-    return asdict(figure)
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """Nearest rank: the smallest value that at least `share` of all do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
-__all__ = ["ROOT", "Figure", "commit", "of_json", "percentile", "rounded", "table", "to_json"]
+__all__ = ["ROOT", "Figure", "commit", "percentile", "rounded", "table"]

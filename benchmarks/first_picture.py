@@ -8,6 +8,7 @@ to wait for the camera's next key frame, up to 2 s away.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -23,6 +24,7 @@ CAMERAS = 8
 ROUNDS_UP = 8
 ROUNDS_COLD = 2
 BAR_S = 1.0
+GOP_S = 2.0
 GRACE_S = 0.5
 """Short in the cold run, so that streams are gone before their next turn."""
 PATIENCE_S = 15.0
@@ -47,8 +49,11 @@ async def _measure_up() -> list[float]:
 
 
 async def _measure_cold() -> list[float]:
-    settings = {"VSP_RECORDING__DEFAULT_PLAN": "none", "VSP_MEDIA__GRACE_S": str(GRACE_S)}
-    async with platform("demo", "--cameras", str(CAMERAS), **settings) as running:
+    async with platform(
+        *("demo", "--cameras", str(CAMERAS)),
+        VSP_RECORDING__DEFAULT_PLAN="none",
+        VSP_MEDIA__GRACE_S=str(GRACE_S),
+    ) as running:
 
         async def all_there() -> list[dict[str, Any]] | None:
             channels = [c for c in await running.items("/channels") if c["presence"] == "online"]
@@ -61,13 +66,20 @@ async def _measure_cold() -> list[float]:
         channels = await until("channels are online", all_there, 60)
         for _ in range(ROUNDS_COLD):
             await until("streams are gone", no_stream, 30)
-            times += await _look_at_each(running, channels)
+            times += await _look_at_each(running, channels, GOP_S)
         return times
 
 
-async def _look_at_each(running: Platform, channels: Sequence[dict[str, Any]]) -> list[float]:
+async def _look_at_each(
+    running: Platform, channels: Sequence[dict[str, Any]], pause_s: float = 0.0
+) -> list[float]:
+    """pause_s: wait up to this before each look, or all would begin right after a key frame."""
+    chance, times = random.Random(1), []
     async with aiohttp.ClientSession() as http:
-        return [await _look_s(running, http, channel["id"]) for channel in channels]
+        for channel in channels:
+            await asyncio.sleep(chance.uniform(0, pause_s))
+            times.append(await _look_s(running, http, channel["id"]))
+    return times
 
 
 async def _look_s(running: Platform, http: aiohttp.ClientSession, channel: str) -> float:

@@ -26,6 +26,7 @@ from contextlib import asynccontextmanager
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import av
 import numpy as np
@@ -48,7 +49,7 @@ STREAMS = 16
 REPETITIONS = 5
 WINDOW_S = 10.0
 SEGMENT_S = 8.0
-"""Short, so that every window holds the closing of a segment of each stream: more work, not less."""
+"""Short, so that each window closes a segment of each stream: more work, not less."""
 BAR = 4.0
 GB = 1e9
 PORT_FIRST = 42_000
@@ -75,10 +76,9 @@ async def _measure(whole: Path, head: Path) -> list[Figure]:
             for _ in range(REPETITIONS):
                 ours.append(await _window(sender, pid))
                 # The sender goes on meanwhile: ffmpeg has the other core, as our worker had.
-                all_s, head_s = await asyncio.to_thread(_peer_s, whole, head, folder)
-                bytes_whole, bytes_head = whole.stat().st_size, head.stat().st_size
-                peer.append(all_s * GB / bytes_whole)
-                peer_marginal.append((all_s - head_s) * GB / (bytes_whole - bytes_head))
+                cost, marginal = await asyncio.to_thread(_peer, whole, head, folder)
+                peer.append(cost)
+                peer_marginal.append(marginal)
             lost = await _lost(link)
             sending.cancel()
     note = f"{STREAMS} streams of 4 Mbit/s 1080p, {lost} packets lost; peer: whole command"
@@ -104,16 +104,18 @@ async def _window(sender: Sender, pid: int) -> float:
 # ---- the peer -------------------------------------------------------------------------------
 
 
-def _peer_s(whole: Path, head: Path, folder: Path) -> tuple[float, float]:
-    """CPU seconds of ffmpeg on the whole file and on its head; each the median of three."""
+def _peer(whole: Path, head: Path, folder: Path) -> tuple[float, float]:
+    """CPU seconds per GB of ffmpeg on the whole file, and without its start; medians of three."""
     times = [(_ffmpeg_s(whole, folder), _ffmpeg_s(head, folder)) for _ in range(3)]
-    return median(pair[0] for pair in times), median(pair[1] for pair in times)
+    all_s, head_s = median(pair[0] for pair in times), median(pair[1] for pair in times)
+    bytes_whole, bytes_head = whole.stat().st_size, head.stat().st_size
+    return all_s * GB / bytes_whole, (all_s - head_s) * GB / (bytes_whole - bytes_head)
 
 
 def _ffmpeg_s(source: Path, folder: Path) -> float:
     out = folder / "out.mp4"
     out.unlink(missing_ok=True)
-    copying = "-map 0:v -c copy -movflags frag_keyframe+empty_moov".split()
+    copying = ("-map", "0:v", "-c", "copy", "-movflags", "frag_keyframe+empty_moov")
     process = subprocess.Popen(
         ["ffmpeg", "-i", str(source), *copying, str(out)],
         stdin=subprocess.DEVNULL,
@@ -168,8 +170,12 @@ async def _answering(link: WorkerLink, log: Path) -> None:
             return
         except Unavailable:
             if time.monotonic() > give_up:
-                raise AssertionError(f"no worker; log:\n{log.read_text()[-2000:]}") from None
+                raise AssertionError(f"no worker; log:\n{_tail(log)}") from None
             await asyncio.sleep(0.1)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text()[-2000:]
 
 
 async def _acknowledge(link: WorkerLink) -> None:
@@ -295,6 +301,6 @@ def pictures() -> Iterator[tuple[bytes, bool]]:
     yield from _units(encoder.encode(None))
 
 
-def _units(packets: Sequence[av.Packet]) -> Iterator[tuple[bytes, bool]]:
+def _units(packets: Sequence[av.Packet[Any]]) -> Iterator[tuple[bytes, bool]]:
     for packet in packets:
         yield bytes(packet), packet.is_keyframe

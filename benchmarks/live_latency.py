@@ -1,10 +1,10 @@
 """From the last packet of a picture to the whole fragment at a viewer.
 
-The platform is the demo's, recording; the camera watched is one more, in a process of its own, which
-notes the wall time at which the last packet of each picture was handed to the kernel; viewers sit in
-a third process on real WebSockets and note when the fragment with that picture's number was whole.
-Both clocks are the machine's. Beside it, at the same time, a bare TCP echo of the same size and pace
-says what the machine itself takes: its 99th percentile is the peer.
+The platform is the demo's, recording; the camera watched is one more, in a process of its own,
+which notes the wall time at which the last packet of each picture was handed to the kernel; viewers
+sit in a third process on real WebSockets and note when the fragment with that picture's number was
+whole. Both clocks are the machine's. Beside it, at the same time, a bare TCP echo of the same size
+and pace says what the machine itself takes: its 99th percentile is the peer.
 
 `live-latency.20` is over all fragments of 20 viewers, in one client process, whose own queueing
 counts too.
@@ -79,7 +79,9 @@ async def camera(running: Platform) -> AsyncIterator[tuple[str, Path]]:
     sip = running.ready["sip"]
     place = {
         **{key: sip[key] for key in ("host", "port", "id", "domain")},
-        **{"gb_id": GB_ID, "password": PASSWORD, "log": str(log)},
+        "gb_id": GB_ID,
+        "password": PASSWORD,
+        "log": str(log),
         "cache": str(CLIPS / "vsp-clips"),
     }
     process = await asyncio.create_subprocess_exec(
@@ -114,11 +116,15 @@ async def _watch(
     )
     for view in views:
         await running.delete(f"/views/{view['view_id']}")
-    departed = dict(
-        (int(frame), int(at_us)) for frame, at_us in map(str.split, log.read_text().splitlines())
-    )
+    departed = _departures(log)
     ours = [lag for seen in received for lag in _lags_ms(seen, departed)]
     return ours, [us / 1000 for us in echo_us]
+
+
+def _departures(log: Path) -> dict[int, int]:
+    """When the last packet of each picture left; the last line may be half written."""
+    lines = [line.split() for line in log.read_text().splitlines()[:-1]]
+    return {int(frame): int(at_us) for frame, at_us in lines}
 
 
 def _lags_ms(seen: Sequence[tuple[int, int]], departed: dict[int, int]) -> list[float]:

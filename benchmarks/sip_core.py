@@ -2,7 +2,7 @@
 
 Whole path but the sockets: trace, parse, transaction, digest, presence, answer. `keepalive-written`
 adds what follows once a second: a row for each device that was heard, written to a real SQLite. The
-bytes are made beforehand and the digest of the device's side is not counted. Devices' catalogues are
+bytes are made beforehand and the digest of the device's side is not counted. The catalogues are
 fresh, so nobody asks for them meanwhile.
 """
 

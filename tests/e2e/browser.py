@@ -88,18 +88,19 @@ async def tiles(page: Page) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def console(
-    platform: Platform, locale: str = "zh-CN", width: int = 1600, height: int = 900
+    platform: Platform, language: str = "zh", width: int = 1600, height: int = 900
 ) -> AsyncIterator[Page]:
-    """A signed-in page of the console in a fresh browser."""
+    """A signed-in page of the console in a fresh browser, in Chinese or (`en`) in English."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         try:
             page = await browser.new_page(
-                locale=locale,
                 viewport={"width": width, "height": height},
                 ignore_https_errors=True,
             )
             await sign_in(page, platform)
+            if language == "en":
+                await page.click("header button:text-is('EN')")
             yield page
         finally:
             await browser.close()

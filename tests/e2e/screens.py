@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.e2e.browser import console, fill_wall, playing, screenshot
 from tests.e2e.platform import Platform
 
-LANGUAGES = {"zh": "zh-CN", "en": "en-US"}
+LANGUAGES = ("zh", "en")
 RECORD_S = 45
 """Recorded before the playback page is photographed, so that its timeline shows something."""
 
@@ -21,8 +21,8 @@ async def main(folder: Path) -> None:
         async with platform:
             channels = await platform.channels_playing(16, 120)
             await asyncio.sleep(RECORD_S)
-            for short, locale in LANGUAGES.items():
-                async with console(platform, locale) as page:
+            for short in LANGUAGES:
+                async with console(platform, short) as page:
                     for layout in (9, 16):
                         await fill_wall(page, platform, layout)
                         await playing(page, layout)
