@@ -72,7 +72,12 @@ class SipConfig(Section):
 class MediaConfig(Section):
     host: str = Field("127.0.0.1", description="Address that media ports listen on.")
     advertised_host: str = Field("", description="Address written into SDP; empty means `host`.")
-    port_first: int = Field(30000, ge=1024, le=65534, description="First media port (even).")
+    port_first: int = Field(
+        20000,
+        ge=1024,
+        le=65534,
+        description="First media port (even); keep the range below the system's ephemeral ports.",
+    )
     ports_per_worker: int = Field(
         2000, ge=4, le=20000, description="Media ports of one worker; a stream takes two."
     )

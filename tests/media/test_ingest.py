@@ -14,16 +14,8 @@ from tests.media.rig import SSRC, free_ports, until
 from vsp.clock import SystemClock, SystemIds
 from vsp.errors import Invalid
 from vsp.media.core.rtp import Burst
-from vsp.media.ingest import (
-    HELD_CONNECTIONS_MAX,
-    HELD_PACKETS_MAX,
-    SLOT_BYTES,
-    SLOTS,
-    Datagrams,
-    Ingest,
-    MediaPort,
-    plain_host,
-)
+from vsp.media.datagrams import SLOT_BYTES, SLOTS
+from vsp.media.ingest import HELD_CONNECTIONS_MAX, HELD_PACKETS_MAX, Ingest, MediaPort
 from vsp.model.device import MediaTransport
 from vsp.model.stream import RemoteMedia
 
@@ -37,7 +29,7 @@ class Sink:
         self.causes: list[str] = []
         self.fault: Exception | None = None
 
-    def media(self, bursts: list[Burst], arrival_us: int, now: float) -> None:
+    def media(self, bursts: list[Burst], now: float) -> None:
         if self.fault is not None:
             raise self.fault
         self.payloads += [bytes(part) for burst in bursts for part in burst.parts]

@@ -80,6 +80,8 @@ class Datagrams:
         words = memoryview(self._headers).cast("B").cast("I")
         self._lengths = words[_MMsgHdr.length.offset // 4 :: _HEADER_BYTES // 4]
         self._flags = words[_MsgHdr.flags.offset // 4 :: _HEADER_BYTES // 4]
+        longs = memoryview(self._headers).cast("B").cast("Q")
+        self._control_lengths = longs[_MsgHdr.control_length.offset // 8 :: _HEADER_BYTES // 8]
         self._stamps = memoryview(self._controls).cast("q")
         self._sizes: list[int] = []
         # PyDLL keeps the interpreter lock: the call never blocks, and giving the lock away would
@@ -147,7 +149,7 @@ class Datagrams:
 
     def arrival_us(self, index: int) -> int:
         """Wall time at which it reached this machine; 0 where the socket does not stamp."""
-        if self._headers[index].header.control_length != CONTROL_BYTES:
+        if self._control_lengths[index] != CONTROL_BYTES:
             return 0
         # cmsghdr takes two words of four; then tv_sec, tv_nsec.
         return self._stamps[index * 4 + 2] * 1_000_000 + self._stamps[index * 4 + 3] // 1000

@@ -14,35 +14,32 @@ moved gets a new session by a new INVITE (RTP injection would look the same).
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import ipaddress
-import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from vsp.errors import Exhausted, Invalid, Unavailable
 from vsp.media.core import rtp
 from vsp.media.core.framing import Rfc4571
+from vsp.media.datagrams import (
+    SLOT_BYTES,
+    SLOTS,
+    Datagrams,
+    Source,
+    plain_host,
+    stamp_arrivals,
+)
 from vsp.model.device import MediaTransport
 from vsp.model.stream import RemoteMedia
 from vsp.ports import Clock, Ids
 
 log = structlog.get_logger(__name__)
-
-SLOT_BYTES = 9_216
-"""Room for one datagram: a jumbo frame. Longer ones arrive cut and are counted, not used."""
-
-SLOTS = 256
-"""Datagrams of one system call: 60 ms of a 45 Mbit/s stream."""
 
 ROUNDS_MAX = 8
 """System calls for one stream before the next one has its turn: a flood stays its own problem."""
@@ -50,8 +47,9 @@ ROUNDS_MAX = 8
 TCP_READ_BYTES = 256 << 10
 """Bytes of one TCP read: 60 ms of a 35 Mbit/s stream."""
 
-SLICES = 6
-"""Parts into which the drain interval is cut, so that no single tick reads every stream."""
+SLICES = 2
+"""Parts into which the drain interval is cut. Each begins with a wake-up on cold caches, which costs
+as much as reading a stream, so they are few; what bounds the lag is SLICE_BUDGET_S."""
 
 SLICE_BUDGET_S = 0.008
 """Reading longer than this lets the rest of the loop run first (budget: lag p99 <= 20 ms)."""
@@ -67,128 +65,11 @@ CONNECT_WAIT_S = 1.0
 CONNECT_TIMEOUT_S = 3.0
 """TCP active: at least three tries, at least a second apart (GB/T 28181-2022 annex D)."""
 
-_MSG_DONTWAIT = 0x40
-_MSG_TRUNC = 0x20
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _MsgHdr(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint),
-        ("iov", ctypes.c_void_p),
-        ("iov_length", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _MMsgHdr(ctypes.Structure):
-    _fields_ = (("header", _MsgHdr), ("length", ctypes.c_uint))
-
-
-class Datagrams:
-    """recvmmsg(2) into one preallocated buffer. What it gives is valid until the next `receive`."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray(SLOTS * SLOT_BYTES)
-        self._names = np.zeros((SLOTS, 4), np.uint64)
-        self._headers = (_MMsgHdr * SLOTS)()
-        self._vectors = (_IoVec * SLOTS)()
-        base = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
-        for index in range(SLOTS):
-            self._vectors[index].base = base + index * SLOT_BYTES
-            self._vectors[index].length = SLOT_BYTES
-            header = self._headers[index].header
-            header.name = self._names.ctypes.data + index * 32
-            header.name_length = 32
-            header.iov = ctypes.addressof(self._vectors[index])
-            header.iov_length = 1
-        fields = np.frombuffer(memoryview(self._headers).cast("B"), np.uint32)
-        fields = fields.reshape(SLOTS, ctypes.sizeof(_MMsgHdr) // 4)
-        self._lengths = fields[:, _MMsgHdr.length.offset // 4]
-        self._flags = fields[:, _MsgHdr.flags.offset // 4]
-        self._name_lengths = fields[:, _MsgHdr.name_length.offset // 4]
-        view = memoryview(self._buffer)
-        self._slots = [view[i * SLOT_BYTES : (i + 1) * SLOT_BYTES] for i in range(SLOTS)]
-        self._recvmmsg = ctypes.CDLL(None, use_errno=True).recvmmsg
-        self._recvmmsg.argtypes = (
-            ctypes.c_int,
-            ctypes.c_void_p,
-            ctypes.c_uint,
-            ctypes.c_int,
-            ctypes.c_void_p,
-        )
-        self._headers_address = ctypes.addressof(self._headers)
-
-    def receive(self, fd: int) -> int:
-        """Number of datagrams now in the buffer; 0 when none waits."""
-        self._name_lengths[:] = 32
-        count: int = self._recvmmsg(fd, self._headers_address, SLOTS, _MSG_DONTWAIT, None)
-        if count < 0:
-            number = ctypes.get_errno()
-            # An ICMP "port unreachable" for an RTCP report of ours surfaces here; it is no matter.
-            if number not in {errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED}:
-                raise OSError(number, os.strerror(number))
-            return 0
-        return count
-
-    def frames(self, count: int) -> list[memoryview]:
-        lengths = self._lengths[:count].tolist()
-        return [slot[:length] for slot, length in zip(self._slots, lengths, strict=False)]
-
-    def truncated(self, count: int) -> NDArray[np.bool_]:
-        cut: NDArray[np.bool_] = (self._flags[:count] & _MSG_TRUNC) != 0
-        return cut
-
-    def from_source(self, count: int, source: Source) -> NDArray[np.bool_]:
-        """Which of them came from exactly this address and port."""
-        words = source.words
-        same: NDArray[np.bool_] = (self._names[:count, : len(words)] == words).all(axis=1)
-        return same
-
-    def source(self, index: int) -> Source:
-        return Source(self._names[index].tobytes())
-
-
-class Source:
-    """Address and port of a sender, as the kernel wrote it (sockaddr_in, sockaddr_in6)."""
-
-    __slots__ = ("host", "port", "words")
-
-    def __init__(self, name: bytes) -> None:
-        family = int.from_bytes(name[:2], "little")
-        self.port = int.from_bytes(name[2:4], "big")
-        if family == socket.AF_INET6:
-            self.host = plain_host(socket.inet_ntop(socket.AF_INET6, name[8:24]))
-            self.words = np.frombuffer(name[:24], np.uint64)
-        else:
-            self.host = socket.inet_ntoa(name[4:8])
-            self.words = np.frombuffer(name[:8], np.uint64)
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-def plain_host(host: str) -> str:
-    """One spelling for each address; an IPv4 address mapped into IPv6 is the IPv4 address."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError as error:
-        raise Invalid(f"{host!r} is not an address") from error
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
-
 
 class Sink(Protocol):
     """Who gets what a port lets through. Views in bursts are only good during the call."""
 
-    def media(self, bursts: list[rtp.Burst], arrival_us: int, now: float) -> None: ...
+    def media(self, bursts: list[rtp.Burst], now: float) -> None: ...
     def control(self, packets: Sequence[bytes], now: float) -> None: ...
     def broken(self, cause: str) -> None:
         """Nothing will come any more: the sender could not be reached over TCP."""
@@ -220,7 +101,7 @@ class MediaPort:
         self._sink = sink
         self._sockets = sockets
         self._allowed: frozenset[str] | None = None
-        self._held: deque[tuple[Source, bytes]] = deque()
+        self._held: deque[tuple[Source, bytes, int]] = deque()
         self._held_connections: list[tuple[socket.socket, str]] = []
         self._connection: socket.socket | None = None
         self._deframer = Rfc4571()
@@ -237,8 +118,8 @@ class MediaPort:
         """From now on packets of these hosts count; what was held is judged. Idempotent."""
         self._allowed = frozenset(plain_host(host) for host in remote.hosts)
         held, self._held = self._held, deque()
-        for source, packet in held:
-            self._judge([memoryview(packet)], [source])
+        for source, packet, arrival_us in held:
+            self._judge(memoryview(packet), source, arrival_us)
         waiting, self._held_connections = self._held_connections, []
         for connection, host in waiting:
             self._admit(connection, host)
@@ -308,71 +189,81 @@ class MediaPort:
 
     def _sort_out(self, datagrams: Datagrams, count: int) -> None:
         """Datagrams of the pinned source go on as one batch; anything else goes one by one."""
-        frames = datagrams.frames(count)
-        cut = datagrams.truncated(count)
-        if cut.any():
-            self.stats.truncated += int(cut.sum())
-            # An empty one is no RTP and keeps the place, so that sources still match by index.
-            frames = [frame[:0] if bad else frame for frame, bad in zip(frames, cut, strict=True)]
-        if self.source is not None and self._connection is None:
-            ours = datagrams.from_source(count, self.source)
-            if not ours.all():
-                self._foreign(int((~ours).sum()), str(datagrams.source(int(np.argmin(ours)))))
-                frames = [frame for frame, good in zip(frames, ours, strict=True) if good]
-            self._deliver(frames)
-            return
-        self._judge(frames, [datagrams.source(index) for index in range(count)])
+        frames = datagrams.frames()
+        self.stats.truncated += len(datagrams.truncated())
+        source = self.source
+        if source is None or self._connection is not None:
+            for index, frame in enumerate(frames):
+                self._judge(frame, datagrams.source(index), self._arrival_us(index))
+        elif datagrams.all_from(source):
+            self._deliver(frames, self._arrival_us)
+        else:
+            self._deliver_some(datagrams, frames, source)
 
-    def _judge(self, frames: Sequence[memoryview], sources: Sequence[Source]) -> None:
+    def _deliver_some(self, datagrams: Datagrams, frames: list[memoryview], source: Source) -> None:
+        """Strangers are among them."""
+        ours = datagrams.from_source(source)
+        stranger = next(index for index in range(len(frames)) if index not in ours)
+        self._foreign(len(frames) - len(ours), str(datagrams.source(stranger)))
+        self._deliver([frames[i] for i in ours], lambda at: self._arrival_us(ours[at]))
+
+    def _arrival_us(self, index: int) -> int:
+        return self._ingest.datagrams.arrival_us(index) or self._ingest.clock.now_us()
+
+    def _judge(self, frame: memoryview, source: Source, arrival_us: int) -> None:
         """Nobody is pinned yet: hold, take the first allowed sender, or count."""
-        for frame, source in zip(frames, sources, strict=True):
-            if self.source is not None or self._connection is not None:
-                self._judge_pinned(frame, source)
-            elif self._allowed is None:
-                self._hold(frame, source)
-            elif source.host not in self._allowed:
-                self._foreign(1, str(source))
-            elif rtp.parse_header(frame) is not None:
-                self.source = source
-                self._deliver([frame])
-            else:
-                self.stats.rejected += 1
+        if self.source is not None or self._connection is not None:
+            self._judge_pinned(frame, source, arrival_us)
+        elif self._allowed is None:
+            self._hold(frame, source, arrival_us)
+        elif source.host not in self._allowed:
+            self._foreign(1, str(source))
+        elif rtp.parse_header(frame) is not None:
+            self.source = source
+            self._deliver([frame], lambda _: arrival_us)
+        else:
+            self.stats.rejected += 1
 
-    def _judge_pinned(self, frame: memoryview, source: Source) -> None:
+    def _judge_pinned(self, frame: memoryview, source: Source, arrival_us: int) -> None:
         if self._connection is None and str(source) == str(self.source):
-            self._deliver([frame])
+            self._deliver([frame], lambda _: arrival_us)
         else:
             self._foreign(1, str(source))
 
-    def _hold(self, frame: memoryview, source: Source) -> None:
+    def _hold(self, frame: memoryview, source: Source, arrival_us: int) -> None:
         if len(self._held) >= HELD_PACKETS_MAX:
             self._held.popleft()
             self.stats.held_dropped += 1
-        self._held.append((source, bytes(frame)))
+        self._held.append((source, bytes(frame), arrival_us))
 
     def _foreign(self, count: int, source: str) -> None:
         self.stats.foreign += count
         self.stats.foreign_source = source
 
-    def _deliver(self, frames: list[memoryview]) -> None:
+    def _deliver(self, frames: list[memoryview], arrival_us: Callable[[int], int]) -> None:
         """Frames of the right source: the first SSRC is the stream's, any other is foreign."""
-        received = rtp.collect(frames)
-        self.stats.rejected += received.rejected
-        bursts = received.bursts
+        bursts, reports, rejected = rtp.collect(frames, arrival_us)
+        self.stats.rejected += rejected
         if bursts:
-            if self.ssrc is None:
-                self.ssrc = bursts[0].ssrc
-            ours = [burst for burst in bursts if burst.ssrc == self.ssrc]
-            if len(ours) != len(bursts):
-                foreign = sum(len(b.parts) for b in bursts if b.ssrc != self.ssrc)
-                self._foreign(foreign, f"{self.source} with another SSRC")
-            self.stats.packets += sum(len(burst.parts) for burst in ours)
             self.stats.bytes += sum(map(len, frames))
-            clock = self._ingest.clock
-            self._sink.media(ours, clock.now_us(), clock.monotonic())
-        if received.rtcp:
-            packets = [bytes(packet) for packet in received.rtcp]
+            self._media(bursts)
+        if reports:
+            packets = [bytes(packet) for packet in reports]
             self._sink.control(packets, self._ingest.clock.monotonic())
+
+    def _media(self, bursts: list[rtp.Burst]) -> None:
+        if self.ssrc is None:
+            self.ssrc = bursts[0].ssrc
+        packets = 0
+        ours = []
+        for burst in bursts:
+            if burst.ssrc == self.ssrc:
+                packets += len(burst.parts)
+                ours.append(burst)
+            else:
+                self._foreign(len(burst.parts), f"{self.source} with another SSRC")
+        self.stats.packets += packets
+        self._sink.media(ours, self._ingest.clock.monotonic())
 
     def _read_rtcp(self) -> None:
         """Reports of the stream's own host; another's are not even counted."""
@@ -434,7 +325,8 @@ class MediaPort:
                 self._disconnected(connection, "closed by the sender")
                 return
             try:
-                self._deliver(self._deframer.feed(data))
+                arrived_us = self._ingest.clock.now_us()
+                self._deliver(self._deframer.feed(data), lambda _, at=arrived_us: at)
             except Invalid as error:
                 self.stats.rejected += 1
                 self._disconnected(connection, str(error))
@@ -592,6 +484,7 @@ class Ingest:
                 if kind == socket.SOCK_STREAM:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind((self._host, number))
+            stamp_arrivals(made[0])
             made[2].listen(HELD_CONNECTIONS_MAX)
         except OSError as error:
             for sock in made:

@@ -24,7 +24,7 @@ from vsp.errors import Unsupported
 from vsp.media import messages
 from vsp.media.core import rtcp
 from vsp.media.core.au import AccessUnit, Depacketizer
-from vsp.media.core.es import depacketizer_for
+from vsp.media.core.es import G711Payload, depacketizer_for
 from vsp.media.core.fmp4 import Track, audio_track, video_track
 from vsp.media.core.jitter import Sorter
 from vsp.media.core.nal import ParameterSets
@@ -180,19 +180,24 @@ class MediaSession:
 
     # ---- what the port says -----------------------------------------------------------------
 
-    def media(self, bursts: list[Burst], arrival_us: int, now: float) -> None:
+    def media(self, bursts: list[Burst], now: float) -> None:
         """Packets of this stream's source, in order of arrival."""
         if self.state is StreamState.ENDED or not bursts:
             return
         self._last_packet = now
-        self._last_packet_us = UtcMicros(arrival_us)
-        if self.state in {StreamState.WAITING_MEDIA, StreamState.STALLED}:
-            self._first_packet_us = self._first_packet_us or UtcMicros(arrival_us)
-            self._enter(StreamState.WAITING_KEYFRAME)
+        self._last_packet_us = UtcMicros(bursts[-1].arrival_us)
+        if self.state is not StreamState.FLOWING:
+            self._begin(UtcMicros(bursts[0].arrival_us))
         if self._reception is None:
             self._reception = rtcp.Reception(bursts[0].ssrc)
-        self._take(self._sorter.push_batch(bursts, now), arrival_us, now)
-        self._take(self._sorter.advance(now), arrival_us, now)
+        self._take(self._sorter.push_batch(bursts, now), now)
+        self._take(self._sorter.advance(now), now)
+
+    def _begin(self, arrival_us: UtcMicros) -> None:
+        """The first packet, or the first after a silence."""
+        if self.state in {StreamState.WAITING_MEDIA, StreamState.STALLED}:
+            self._first_packet_us = self._first_packet_us or arrival_us
+            self._enter(StreamState.WAITING_KEYFRAME)
 
     def control(self, packets: Sequence[bytes], now: float) -> None:
         for packet in packets:
@@ -205,32 +210,30 @@ class MediaSession:
         if self.state is not StreamState.ENDED:
             self._stall(cause)
 
-    def _take(self, packets: Sequence[Packet], arrival_us: int, now: float) -> None:
+    def _take(self, packets: Sequence[Packet], now: float) -> None:
         for packet in packets:
             if self._reception is not None:
-                self._reception.received(packet, now)
-            depacketizer = self._depacketizer(packet.pt)
+                self._reception.received(packet, packet.arrival_us / 1_000_000)
+            depacketizer = self._depacketizers.get(packet.pt) or self._unlisted(packet.pt)
             for au in depacketizer.push(
-                packet.payload, packet.ts, packet.marker, packet.lost > 0, arrival_us
+                packet.payload, packet.ts, packet.marker, packet.lost > 0, packet.arrival_us
             ):
                 self._access_unit(au, now)
 
-    def _depacketizer(self, pt: int) -> Depacketizer:
-        """By the answer; a type it does not list is taken for the first one it does.
+    def _unlisted(self, pt: int) -> Depacketizer:
+        """A type that the answer does not list: static sound, or else the first one it does list.
 
         Quirk `payload-type-unlisted`: devices answer 96 and send another number (RFC 3264 6.1).
         """
-        found = self._depacketizers.get(pt)
-        if found is None:
-            static = depacketizer_for(STATIC_ENCODINGS[pt]) if pt in STATIC_ENCODINGS else None
-            found = static or next(iter(self._depacketizers.values()))
-            self._depacketizers[pt] = found
-        return found
+        pictures = _pictures(self._depacketizers)
+        found = depacketizer_for(STATIC_ENCODINGS.get(pt, ""), beside=pictures)
+        self._depacketizers[pt] = found or next(iter(self._depacketizers.values()))
+        return self._depacketizers[pt]
 
     def _flush(self) -> None:
-        now, now_us = self._clock.monotonic(), self._clock.now_us()
+        now = self._clock.monotonic()
         if self._depacketizers:
-            self._take(self._sorter.flush(), now_us, now)
+            self._take(self._sorter.flush(), now)
         for depacketizer in set(self._depacketizers.values()):
             for au in depacketizer.flush():
                 self._access_unit(au, now)
@@ -304,7 +307,7 @@ class MediaSession:
         """Once a second: rates, reports, timeouts, statistics for the viewers."""
         self._rates(now)
         if self.state is not StreamState.ENDED and self._depacketizers:
-            self._take(self._sorter.advance(now), self._clock.now_us(), now)
+            self._take(self._sorter.advance(now), now)
         if self.recorder is not None:
             self.recorder.advance(now)
         self._report(now)
@@ -425,10 +428,17 @@ class MediaSession:
 
 
 def _depacketizers(remote: RemoteMedia) -> dict[int, Depacketizer]:
-    """One for each payload type of the answer that we can read. Raises Unsupported if none."""
-    found = {}
-    for pt, encoding in remote.payloads:
-        depacketizer = depacketizer_for(encoding.upper())
+    """One for each payload type of the answer that we can read. Raises Unsupported if none.
+
+    Sound of its own type is built last, for it takes its place in time from the pictures.
+    """
+    found: dict[int, Depacketizer] = {}
+    sound = {pt: name for pt, name in remote.payloads if name.upper() in STATIC_ENCODINGS.values()}
+    for pt, encoding in (
+        *((pt, n) for pt, n in remote.payloads if pt not in sound),
+        *sound.items(),
+    ):
+        depacketizer = depacketizer_for(encoding, beside=_pictures(found))
         if depacketizer is not None:
             found[pt] = depacketizer
     if not found:
@@ -439,3 +449,9 @@ def _depacketizers(remote: RemoteMedia) -> dict[int, Depacketizer]:
             next_step="switch the device's stream to the standard PS (payload type 96)",
         )
     return found
+
+
+def _pictures(depacketizers: dict[int, Depacketizer]) -> Depacketizer | None:
+    """The first of them that may bring pictures."""
+    every = depacketizers.values()
+    return next((found for found in every if not isinstance(found, G711Payload)), None)

@@ -73,19 +73,22 @@ class ReorderBuffer:
 
     def push(self, burst: Burst, now: float) -> list[Packet]:
         """One burst in; what is now in order out."""
-        out: list[Packet] = []
-        self._place(burst, now, out)
-        return out
+        return self.push_batch((burst,), now)
 
     def push_batch(self, bursts: Iterable[Burst], now: float) -> list[Packet]:
-        """All bursts of one receive. The branch taken here is that of a healthy stream."""
+        """All bursts of one receive."""
         out: list[Packet] = []
         for burst in bursts:
-            if burst.seq == self._next and not self._held:
-                self._emit(burst, 0, out)
-            else:
-                self._place(burst, now, out)
+            self.put(burst, now, out)
         return out
+
+    def put(self, burst: Burst, now: float, out: list[Packet]) -> None:
+        """One burst in; what is now in order is added to `out`. The first branch is that of a
+        healthy stream."""
+        if burst.seq == self._next and not self._held:
+            self._emit(burst, 0, out)
+        else:
+            self._place(burst, now, out)
 
     def advance(self, now: float) -> list[Packet]:
         """Give up on holes older than `wait_s`."""
@@ -214,14 +217,16 @@ class ReorderBuffer:
         self._next = (seq + len(parts)) & 0xFFFF
         ts, ssrc, pt = burst.ts, burst.ssrc, burst.pt
         if pt in self._joined:
-            payload = b"".join(parts)
-            out.append(Packet(seq, ts, ssrc, pt, burst.marker, payload, len(parts), lost))
+            payload, marker, count = b"".join(parts), burst.marker, len(parts)
+            out.append(Packet(seq, ts, ssrc, pt, marker, payload, count, lost, burst.arrival_us))
             return
         last = len(parts) - 1
         for i, part in enumerate(parts):
             marker = burst.marker and i == last
             number = (seq + i) & 0xFFFF
-            out.append(Packet(number, ts, ssrc, pt, marker, bytes(part), 1, lost if i == 0 else 0))
+            missing = lost if i == 0 else 0
+            packet = Packet(number, ts, ssrc, pt, marker, bytes(part), 1, missing, burst.arrival_us)
+            out.append(packet)
 
     # ---- what is held ----
 
@@ -305,8 +310,10 @@ class Sorter:
             space = self._by_type.get(burst.pt) or self._new_type(burst)
             if space is None:
                 self.ignored += len(burst.parts)
+            elif len(space.types) == 1:
+                space.buffer.put(burst, now, out)
             else:
-                out += self._told(space, space.buffer.push_batch((burst,), now))
+                out += self._told(space, space.buffer.push(burst, now))
         return out
 
     def advance(self, now: float) -> list[Packet]:
@@ -365,9 +372,11 @@ def _end(burst: Burst) -> int:
 def _tail(burst: Burst, skip: int) -> Burst:
     """The burst without its first `skip` packets."""
     seq = (burst.seq + skip) & 0xFFFF
-    return Burst(seq, burst.ts, burst.ssrc, burst.pt, burst.marker, burst.parts[skip:])
+    parts, marker = burst.parts[skip:], burst.marker
+    return Burst(seq, burst.ts, burst.ssrc, burst.pt, marker, parts, burst.arrival_us)
 
 
 def _owned(burst: Burst) -> Burst:
     parts = [memoryview(bytes(part)) for part in burst.parts]
-    return Burst(burst.seq, burst.ts, burst.ssrc, burst.pt, burst.marker, parts)
+    seq, marker = burst.seq, burst.marker
+    return Burst(seq, burst.ts, burst.ssrc, burst.pt, marker, parts, burst.arrival_us)

@@ -62,8 +62,8 @@ def parse(data: bytes | memoryview) -> list[SenderReport | Bye]:
 class Reception:
     """Statistics of one source for RR (RFC 3550 A.3, A.8). Feed it what leaves the sorter.
 
-    jitter_s  interarrival jitter. Measured once per packet out of the sorter, i.e. per frame for
-              PS: RFC 3550's per-packet figure mostly measures the sender's bursts.
+    jitter_s  interarrival jitter. Measured once per timestamp, i.e. per frame, by its first packet:
+              RFC 3550's per-packet figure mostly measures the sender's bursts.
     """
 
     def __init__(self, ssrc: int, clock_hz: int = 90_000) -> None:
@@ -79,7 +79,7 @@ class Reception:
         self._report: tuple[int, float] | None = None
 
     def received(self, packet: Packet, now: float) -> None:
-        """Count a packet (or several joined) that arrived at `now`."""
+        """Count a packet (or several joined) that arrived at `now`, in seconds of any clock."""
         newest = (packet.seq + packet.count - 1) & 0xFFFF
         if self._last is not None and newest < self._highest and self._highest - newest > 0x8000:
             self._cycles += 1
@@ -115,8 +115,11 @@ class Reception:
         return min(255, lost * 256 // (received + lost)) if received + lost else 0
 
     def _measure(self, ts: int, now: float) -> None:
-        last, self._last = self._last, (ts, now)
-        if last is None or last[0] == ts:
+        last = self._last
+        if last is not None and last[0] == ts:
+            return
+        self._last = (ts, now)
+        if last is None:
             return
         step = ((ts - last[0] + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         difference = abs(now - last[1] - step / self._clock_hz)

@@ -9,7 +9,7 @@ become owned bytes in `jitter`, in the same call that the shell makes before it 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +47,7 @@ class Burst:
     """RTP packets with consecutive sequence numbers from `seq`; `parts` are their payloads.
 
     Same ssrc, pt and ts. `marker` is that of the last packet and only the last may have it.
+    arrival_us is that of the first packet, 0 when not known.
     """
 
     seq: int
@@ -55,14 +56,16 @@ class Burst:
     pt: int
     marker: bool
     parts: list[memoryview]
+    arrival_us: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Packet:
     """What leaves the reorder buffer: payload in order, owned, of one ts and pt.
 
-    count   RTP packets joined in `payload` (always 1 where joining is off)
-    lost    RTP packets missing right before it
+    count       RTP packets joined in `payload` (always 1 where joining is off)
+    lost        RTP packets missing right before it
+    arrival_us  when the first of them came, 0 when not known
     """
 
     seq: int
@@ -73,6 +76,7 @@ class Packet:
     payload: bytes
     count: int = 1
     lost: int = 0
+    arrival_us: int = 0
 
 
 class Received(NamedTuple):
@@ -116,8 +120,16 @@ def parse_header(data: bytes | memoryview) -> RtpHeader | None:
     )
 
 
-def collect(frames: Iterable[memoryview]) -> Received:
-    """Group packets in order of arrival: `slots[i][:length]` of recvmmsg, or `Rfc4571.feed`.
+def _not_known(_index: int) -> int:
+    return 0
+
+
+def collect(
+    frames: Iterable[memoryview], arrival_us: Callable[[int], int] = _not_known
+) -> Received:
+    """Group packets in order of arrival: what one recvmmsg brought, or `Rfc4571.feed`.
+
+    arrival_us  tells when the frame of an index came; asked once per burst
 
     The loop's first branch is the whole cost of a healthy stream: one comparison says that a packet
     is plain, of the same type and timestamp, and the next in sequence.
@@ -127,14 +139,11 @@ def collect(frames: Iterable[memoryview]) -> Received:
     rejected = 0
     want = ssrc = -1
     parts: list[memoryview] = []
-    for frame in frames:
-        if len(frame) < HEADER_BYTES:
-            if is_rtcp(frame):
-                rtcp.append(frame)
-            else:
-                rejected += 1
-            continue
-        first, source = _FIXED(frame)
+    for index, frame in enumerate(frames):
+        try:
+            first, source = _FIXED(frame)
+        except struct.error:  # shorter than an RTP header
+            first = source = -2
         if first == want and source == ssrc:
             parts.append(frame[HEADER_BYTES:])
             want += _NEXT_SEQ
@@ -152,12 +161,18 @@ def collect(frames: Iterable[memoryview]) -> Received:
                 rejected += 1
             continue
         ssrc = source
-        parts = _append(bursts, header, frame)
+        parts = _append(bursts, header, frame, arrival_us, index)
         want = _expected(first, header)
     return Received(bursts, rtcp, rejected)
 
 
-def _append(bursts: list[Burst], header: RtpHeader, frame: memoryview) -> list[memoryview]:
+def _append(
+    bursts: list[Burst],
+    header: RtpHeader,
+    frame: memoryview,
+    arrival_us: Callable[[int], int],
+    index: int,
+) -> list[memoryview]:
     """Add an unplain packet, or one that begins something; returns the parts that now grow."""
     payload = frame[header.offset : header.end]
     last = bursts[-1] if bursts else None
@@ -166,8 +181,9 @@ def _append(bursts: list[Burst], header: RtpHeader, frame: memoryview) -> list[m
         last.marker = header.marker
         return last.parts
     seq, ts, ssrc, pt, marker, _, _ = header
-    bursts.append(Burst(seq, ts, ssrc, pt, marker, [payload]))
-    return bursts[-1].parts
+    parts = [payload]
+    bursts.append(Burst(seq, ts, ssrc, pt, marker, parts, arrival_us(index)))
+    return parts
 
 
 def _continues(last: Burst, header: RtpHeader) -> bool:
