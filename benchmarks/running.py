@@ -18,7 +18,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @asynccontextmanager
 async def platform(
-    *command: str, port_first: int = 40_000, **settings: str
+    *command: str, port_first: int = 22_000, **settings: str
 ) -> AsyncIterator[Platform]:
     """A platform in a temporary folder, gone afterwards. settings: VSP_... variables."""
     with tempfile.TemporaryDirectory(prefix="vsp-bench-", ignore_cleanup_errors=True) as folder:

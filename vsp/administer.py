@@ -160,7 +160,10 @@ async def device(config: Config, act: str, what: str | None, name: str) -> int:
             await at.devices.add(CLI, NewDevice(GbId(what), password, name))
             print(f"{what}\t{password}")
             return 0
-        text = await asyncio.to_thread(Path(what).read_bytes)
+        try:
+            text = await asyncio.to_thread(Path(what).read_bytes)
+        except OSError as error:
+            raise Invalid(f"{what} cannot be read: {error.strerror}") from error
         result = await at.devices.import_lines(CLI, parse_devices(decode_csv(text)), update=False)
     print(f"{result.added} of {result.total} added")
     for line in result.failed:

@@ -159,8 +159,8 @@ class RecordingConfig(Section):
 
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level.")
-    format: Literal["json", "console"] = Field(
-        "json", description="Log lines for machines or people."
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Log lines for machines or people; auto looks for a terminal."
     )
 
 

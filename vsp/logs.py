@@ -17,10 +17,12 @@ from vsp.config import LogConfig
 def set_up(config: LogConfig, process: str) -> None:
     """Configure structlog for this process; `process` ("node", "worker-0") stands in each line."""
     level = logging.getLevelNamesMapping()[config.level.upper()]
+    terminal = sys.stderr.isatty()
+    for_people = config.format == "console" or (config.format == "auto" and terminal)
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if config.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=terminal)
+        if for_people
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     structlog.configure(
         processors=[

@@ -319,9 +319,7 @@ def _announce(node: Node) -> None:
 
 
 def _greet(node: Node) -> None:
-    """For people, on a terminal: where to look and how to get in."""
-    if not sys.stderr.isatty():
-        return
+    """For people: where to look and how to get in."""
     lines = ["", f"  控制台 Console   {node.listener.url}", "  用户   User      admin"]
     if node.first_admin is not None:
         lines.append(f"  口令   Password  {node.first_admin[1]}   (只显示一次 shown once)")

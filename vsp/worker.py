@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import logging
 import signal
 import ssl
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from vsp import logs
 from vsp.access import tls
 from vsp.access.ticket import TicketVerifier, load_verifier
 from vsp.clock import SystemClock, SystemIds
@@ -28,14 +28,12 @@ from vsp.media.worker import MediaWorker
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Ticket
 from vsp.store import open_objects
+from vsp.supervisor import EXIT_USAGE, die_with_parent
 
 log = structlog.get_logger(__name__)
 
 CERTIFICATE_WAIT_S = 15.0
 """How long a worker that came up before its node waits for the self-signed certificate."""
-
-EXIT_USAGE = 2
-"""The settings are at fault (a taken port, a folder in use): a restart would only say it again."""
 
 WATCH_S = 1.0
 """Period at which the worker is looked at for a task that has died."""
@@ -121,27 +119,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def set_up_logs(config: Config) -> None:
-    """Event lines on standard error, as JSON or for people."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if config.log.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[config.log.level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vsp.worker", description="A media worker.")
     parser.add_argument("--index", type=int, required=True, help="number of this worker, from 0")
@@ -149,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = parser.parse_args(arguments)
     try:
         config = load(said.config)
-        set_up_logs(config)
+        logs.set_up(config.log, f"worker-{said.index}")
         calm_the_collector()
         asyncio.run(serve(config, said.index))
     except VspError as error:
@@ -159,4 +136,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     sys.exit(main())

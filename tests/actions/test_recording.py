@@ -24,7 +24,7 @@ from vsp.errors import Unavailable
 from vsp.model.device import RecordPlan
 from vsp.model.ids import ChannelId, UtcMicros, ViewId, WorkerId
 from vsp.model.recording import Container, EndReason, RecordingSpec, Segment, SegmentClosed
-from vsp.model.stream import Leg, SegmentsWanted, VideoCodec
+from vsp.model.stream import Leg, SegmentsWanted, StreamState, VideoCodec
 
 PLANNED = channel(1, RecordPlan.ALWAYS)
 
@@ -104,6 +104,22 @@ async def test_an_offline_device_is_a_gap_with_its_cause_and_no_invite():
 
     assert room.states() == [("gap", "device_offline")]
     assert not room.signal.invites
+    await room.streams.close()
+
+
+async def test_a_stream_that_falls_silent_is_a_gap_until_it_flows_again():
+    room = Room()
+    await room.reconcile_until("recording")
+    stream = room.streams.stream_of(PLANNED.id)
+    assert stream is not None
+    room.worker.media = lambda: False
+
+    await room.worker.becomes(stream.session_id, StreamState.STALLED, "no media packet for 10 s")
+    await room.reconcile_until("gap")
+    room.worker.media = lambda: True
+    await room.reconcile_until("recording")
+
+    assert room.states() == [("recording", ""), ("gap", "no_media"), ("recording", "")]
     await room.streams.close()
 
 

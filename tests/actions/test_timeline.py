@@ -199,6 +199,39 @@ def test_the_recorders_own_word_explains_a_gap():
     assert line.gaps == (gap(400, 600, GapCause.DEVICE_REFUSES, "486 Busy Here"),)
 
 
+def test_a_gap_noticed_late_has_its_cause_from_the_last_picture_on():
+    said = [
+        point(Axis.RECORDING, 0, "recording"),
+        point(Axis.RECORDING, 415, "gap", "no_media", "the stream is stalled"),
+        point(Axis.RECORDING, 600, "recording"),
+    ]
+
+    line = drawn(
+        [segment(0, 400), segment(600, 1000, run_s=600)],
+        evidence=Evidence(RecordPlan.ALWAYS, UtcMicros(0), recording=said),
+    )
+
+    assert line.gaps == (gap(400, 600, GapCause.NO_MEDIA, "the stream is stalled"),)
+
+
+def test_a_gap_noticed_much_too_late_or_unplanned_later_stays_unexplained():
+    late = [
+        point(Axis.RECORDING, 0, "recording"),
+        point(Axis.RECORDING, 500, "gap", "no_media"),
+    ]
+    unplanned = [
+        point(Axis.RECORDING, 0, "recording"),
+        point(Axis.RECORDING, 415, "not_planned", "not_planned"),
+    ]
+
+    for said, word_s in ((late, 500), (unplanned, 415)):
+        line = drawn(
+            [segment(0, 400)], evidence=Evidence(RecordPlan.ALWAYS, UtcMicros(0), recording=said)
+        )
+
+        assert (line.gaps[0].cause, line.gaps[0].end_us) == (GapCause.UNEXPLAINED, word_s * S)
+
+
 def test_a_gap_is_cut_where_its_cause_changes():
     said = [
         point(Axis.RECORDING, 400, "gap", "device_offline", "no heartbeat"),

@@ -7,12 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-import pytest
-
 from tests.media.core import packer
 from tests.media.rig import SSRC, free_ports, until
 from vsp.clock import SystemClock, SystemIds
-from vsp.errors import Invalid
 from vsp.media.core.rtp import Burst
 from vsp.media.datagrams import SLOT_BYTES, SLOTS
 from vsp.media.ingest import HELD_CONNECTIONS_MAX, HELD_PACKETS_MAX, Ingest, MediaPort
@@ -71,38 +68,6 @@ def packet(seq: int, payload: bytes = b"x", ssrc: int = SSRC) -> bytes:
 
 def allow(port: MediaPort, host: str = "127.0.0.1") -> None:
     port.bind(RemoteMedia((host,), 0, None), MediaTransport.UDP)
-
-
-def test_many_datagrams_come_in_one_call_with_their_sources():
-    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    receiver.bind(("127.0.0.1", 0))
-    port = receiver.getsockname()[1]
-    one, two = sender(port), sender(port)
-    for n in range(10):
-        (one if n % 3 else two).send(bytes([n]) * (n + 1))
-    datagrams = Datagrams()
-    count = datagrams.receive(receiver.fileno())
-
-    assert count == 10
-    assert [bytes(f) for f in datagrams.frames(count)] == [bytes([n]) * (n + 1) for n in range(10)]
-    source = datagrams.source(1)
-    assert str(source) == "{}:{}".format(*one.getsockname())
-    assert datagrams.from_source(count, source).tolist() == [n % 3 != 0 for n in range(10)]
-    assert datagrams.receive(receiver.fileno()) == 0
-    for sock in (receiver, one, two):
-        sock.close()
-
-
-def test_a_closed_socket_is_an_error_and_not_silence():
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        Datagrams().receive(-1)
-
-
-def test_one_address_has_one_spelling():
-    assert plain_host("::ffff:192.0.2.7") == "192.0.2.7"
-    assert plain_host("fe80::1%eth0") == plain_host("FE80:0:0::1") == "fe80::1"
-    with pytest.raises(Invalid):
-        plain_host("camera")
 
 
 async def test_packets_beyond_one_call_are_all_read():

@@ -176,8 +176,11 @@ class Recorder:
         elif presence is not Presence.ONLINE:
             cause = GapCause.DEVICE_OFFLINE.value
             await self._set(channel, GAP, cause, f"the device is {presence.value}")
-        elif stream is not None and stream.bring_up is None:
-            await self._set(channel, GAP, GapCause.NO_MEDIA.value, stream.state.value)
+        elif self.is_recording(channel.id):
+            evidence = (
+                "the stream ended" if stream is None else f"the stream is {stream.state.value}"
+            )
+            await self._set(channel, GAP, GapCause.NO_MEDIA.value, evidence)
         elif channel.id not in self._states:
             await self._set(channel, GAP, GapCause.PLATFORM_RESTART.value, "bringing up")
 

@@ -29,6 +29,10 @@ IN_FLIGHT_US = 180_000_000
 """Longest stretch between the last committed row and the open segment of the same run that counts
 as "being committed": three segments of 60 s. Longer than that, storing is failing and is a gap."""
 
+NOTICED_WITHIN_US = 60_000_000
+"""How late the recorder may write down a gap: the stall timeout, then its next look at the streams.
+A hole between the last picture and that word has the cause of that word."""
+
 RECORDING_STATE = "recording"
 """State on the recording axis while media is being written; it explains no gap."""
 
@@ -184,7 +188,23 @@ def _cause(at_us: UtcMicros, evidence: Evidence) -> tuple[GapCause, str]:
             return GapCause.DEVICE_OFFLINE, f"{witness} offline: {seen.evidence or seen.cause}"
     if _never_planned(evidence):
         return GapCause.NOT_PLANNED, "the record plan is none"
-    return GapCause.UNEXPLAINED, ""
+    return _noticed_later(at_us, said, evidence) or (GapCause.UNEXPLAINED, "")
+
+
+def _noticed_later(
+    at_us: UtcMicros, said: ChangePoint | None, evidence: Evidence
+) -> tuple[GapCause, str] | None:
+    """The gap that the recorder wrote down next, when it believed to be recording until then."""
+    if said is None or said.state != RECORDING_STATE:
+        return None
+    index = bisect_right(evidence.recording, at_us, key=lambda point: point.at_us)
+    if index == len(evidence.recording):
+        return None
+    point = evidence.recording[index]
+    cause = _gap_cause(point)
+    if cause is None or cause is GapCause.NOT_PLANNED:
+        return None
+    return (cause, point.evidence) if point.at_us - at_us <= NOTICED_WITHIN_US else None
 
 
 def _never_planned(evidence: Evidence) -> bool:

@@ -48,8 +48,8 @@ TCP_READ_BYTES = 256 << 10
 """Bytes of one TCP read: 60 ms of a 35 Mbit/s stream."""
 
 SLICES = 2
-"""Parts into which the drain interval is cut. Each begins with a wake-up on cold caches, which costs
-as much as reading a stream, so they are few; what bounds the lag is SLICE_BUDGET_S."""
+"""Parts into which the drain interval is cut. Each begins with a wake-up on cold caches, as dear as
+reading a stream, so they are few; what bounds the lag is SLICE_BUDGET_S."""
 
 SLICE_BUDGET_S = 0.008
 """Reading longer than this lets the rest of the loop run first (budget: lag p99 <= 20 ms)."""
@@ -325,14 +325,18 @@ class MediaPort:
                 self._disconnected(connection, "closed by the sender")
                 return
             try:
-                arrived_us = self._ingest.clock.now_us()
-                self._deliver(self._deframer.feed(data), lambda _, at=arrived_us: at)
+                self._unframe(data)
             except Invalid as error:
                 self.stats.rejected += 1
                 self._disconnected(connection, str(error))
                 return
             if len(data) < TCP_READ_BYTES:
                 return
+
+    def _unframe(self, data: bytes) -> None:
+        """A connection has no stamps: what is read came now. Raises Invalid."""
+        now_us = self._ingest.clock.now_us()
+        self._deliver(self._deframer.feed(data), lambda _: now_us)
 
     def _disconnected(self, connection: socket.socket, why: str) -> None:
         """Free the place: the same host may connect again, which nobody else can pretend to."""

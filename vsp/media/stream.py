@@ -430,14 +430,11 @@ class MediaSession:
 def _depacketizers(remote: RemoteMedia) -> dict[int, Depacketizer]:
     """One for each payload type of the answer that we can read. Raises Unsupported if none.
 
-    Sound of its own type is built last, for it takes its place in time from the pictures.
+    Sound of its own type comes last, for it takes its place in time from the pictures.
     """
     found: dict[int, Depacketizer] = {}
-    sound = {pt: name for pt, name in remote.payloads if name.upper() in STATIC_ENCODINGS.values()}
-    for pt, encoding in (
-        *((pt, n) for pt, n in remote.payloads if pt not in sound),
-        *sound.items(),
-    ):
+    static = STATIC_ENCODINGS.values()
+    for pt, encoding in sorted(remote.payloads, key=lambda offered: offered[1].upper() in static):
         depacketizer = depacketizer_for(encoding, beside=_pictures(found))
         if depacketizer is not None:
             found[pt] = depacketizer
