@@ -4,14 +4,15 @@
     crash   tests/e2e/test_kills.py with KILLS=50 of each kind
     world   tests/world with SEEDS=500
 
-Each piece leaves `judge/<piece>.json`. A piece that was finished for this very commit is not run
-again, so an interrupted judge goes on where it was; FRESH=1 begins anew. A tree that differs from
-its commit has no name, so there nothing is kept. The report is `judge/report.json`.
+Each piece leaves `judge/<piece>.json`. A piece that was finished for this very tree (commit and
+changes) is not run again, so an interrupted judge goes on where it was; FRESH=1 begins anew. The
+report is `judge/report.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,7 @@ def judged(piece: Piece, fresh: bool) -> Result:
         "took_s": round(time.monotonic() - began, 1),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": commit(),
+        "tree": tree(),
         "command": " ".join(("python", *piece.arguments)),
         "environment": dict(piece.environment),
         "figures": [json.loads(x) for x in done.stdout.splitlines() if x.startswith('{"name"')],
@@ -112,8 +115,18 @@ def finished(piece: Piece) -> Result | None:
         kept: Result = json.loads(piece.file.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    same = kept.get("commit") == commit() and kept.get("environment") == dict(piece.environment)
-    return kept if same and not commit().endswith("+") else None
+    same = kept.get("tree") == tree() and kept.get("environment") == dict(piece.environment)
+    return kept if same else None
+
+
+@cache
+def tree() -> str:
+    """What is judged: the commit, the changes to it, and the names of new files."""
+    said = [
+        subprocess.run(("git", *words), cwd=ROOT, capture_output=True, check=False).stdout
+        for words in (("rev-parse", "HEAD"), ("diff", "HEAD"), ("status", "--porcelain"))
+    ]
+    return hashlib.sha256(b"".join(said)).hexdigest()[:16]
 
 
 def write(path: Path, value: object) -> None:

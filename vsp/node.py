@@ -70,7 +70,7 @@ class Node:
     hasher: PasswordHasher
     links: Sequence[WorkerLink]
     tasks: Sequence[asyncio.Task[None]]
-    first_admin: tuple[str, str] | None
+    first_admin: tuple[str, str] | None = None
 
     async def close(self) -> None:
         """Stop serving, complete the audit rows, leave the workers alone."""
@@ -174,7 +174,6 @@ async def start(config: Config) -> Node:
         metrics=metrics,
         metrics_text=metrics.text,
     )
-    first_admin = await actions.authenticator.ensure_first_admin()
     listener = await serve(config, actions)
     _connect(signalling, pool, streams, recorder, archivist, actions, listener, store.devices)
     signalling.restore(await streams.restore())
@@ -207,7 +206,6 @@ async def start(config: Config) -> Node:
         hasher=hasher,
         links=links,
         tasks=[asyncio.create_task(job) for job in jobs],
-        first_admin=first_admin,
     )
 
 
@@ -292,7 +290,11 @@ async def run(config: Config) -> None:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     node = await start(config)
     try:
-        await _workers_up(node)
+        await _workers_up(node, stopping)
+        if stopping.is_set():
+            return
+        # Last, when every port is ours: a start that fails must not swallow the one showing of it.
+        node.first_admin = await node.actions.authenticator.ensure_first_admin()
         gc.collect()
         gc.freeze()  # what lives for ever is not walked by every later collection
         _announce(node)
@@ -301,10 +303,11 @@ async def run(config: Config) -> None:
         await node.close()
 
 
-async def _workers_up(node: Node) -> None:
+async def _workers_up(node: Node, stopping: asyncio.Event) -> None:
+    """Until all workers answer, time is up, or a worker that cannot open its port stops us all."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WORKERS_WAIT_S):
-            while len(node.pool.alive) < node.config.worker_count:  # noqa: ASYNC110
+            while not stopping.is_set() and len(node.pool.alive) < node.config.worker_count:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 
@@ -325,6 +328,8 @@ def _greet(node: Node) -> None:
         lines.append(f"  口令   Password  {node.first_admin[1]}   (只显示一次 shown once)")
     else:
         lines.append("  口令   Password  as set; a new one: vsp user password admin")
+    if node.listener.fingerprint:
+        lines.append(f"  证书指纹 Certificate SHA-256  {node.listener.fingerprint}")
     print("\n".join([*lines, ""]), file=sys.stderr)  # noqa: T201
 
 

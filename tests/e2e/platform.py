@@ -46,6 +46,15 @@ async def until(what: str, probe: Callable[[], Awaitable[T | None]], timeout_s: 
     raise AssertionError(f"{what}: not within {timeout_s:g} s; last seen: {last!r}")
 
 
+def runs(pid: int) -> bool:
+    """Whether a process is there and not a zombie waiting for somebody to ask about it."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 @dataclass(slots=True)
 class Answer:
     status: int

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.e2e.platform import Platform, until
+from tests.e2e.platform import Platform, runs, until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -91,4 +91,19 @@ async def test_ctrl_c_ends_everything_within_five_seconds(tmp_path: Path):
     assert took_s <= 5.0
     for pid in pids:
         assert pid is not None
-        assert not Path(f"/proc/{pid}").exists()
+        assert not runs(pid)
+
+
+async def test_nothing_is_left_behind_when_the_supervisor_itself_is_killed(tmp_path: Path):
+    platform = Platform(tmp_path, command=("demo", "--cameras", "1"), port_first=36500)
+    await platform.start()
+    pids = [platform.pid(name) for name in ("node", "worker-0", "worker-1", "simulators")]
+
+    assert platform.process is not None
+    platform.process.kill()
+
+    async def gone() -> bool:
+        return not any(runs(pid) for pid in pids if pid is not None)
+
+    await until("every process is gone", gone, 10)
+    await platform.stop()
