@@ -51,6 +51,11 @@ def test_an_import_names_its_bad_lines(at, tmp_path, capsys):
     assert "line 3" in said.err
 
 
+def test_an_import_without_its_file_is_refused_in_words(at, tmp_path, capsys):
+    assert main(["device", "import", str(tmp_path / "none.csv"), *at]) == 2
+    assert "none.csv cannot be read" in capsys.readouterr().err
+
+
 def test_a_user_is_added_with_a_password_of_its_own_and_the_chain_holds(at, capsys):
     assert main(["user", "add", "li", "--role", "auditor", *at]) == 0
     assert main(["user", "password", "li", *at]) == 0

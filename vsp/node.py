@@ -43,7 +43,7 @@ from vsp.run import ready_file
 from vsp.seal import load_key
 from vsp.sip.service import SignalService
 from vsp.store import Store, open_store
-from vsp.supervisor import EXIT_USAGE, die_with_parent
+from vsp.supervisor import EXIT_USAGE
 from vsp.web.app import Listener, serve
 
 log = structlog.get_logger(__name__)
@@ -334,7 +334,6 @@ def _greet(node: Node) -> None:
 
 
 def main() -> int:
-    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         config = settings.load()

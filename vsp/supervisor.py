@@ -19,7 +19,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,14 +36,22 @@ STEADY_S = 10.0
 """A child that lived this long has recovered: its next restart is immediate again."""
 
 PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the process that started us ends. Linux only."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+def _die_with(parent: int) -> Callable[[], None]:
+    """For a child between fork and exec: ask the kernel for SIGTERM when `parent` ends. Linux only.
+
+    Done there and not by the child itself, so that no moment is left in which the parent can die
+    unnoticed.
+    """
+
+    def ask() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
 
 
 @dataclass(slots=True)
@@ -113,6 +121,7 @@ class Supervisor:
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),
         )
         pid_file = self._run_dir / f"{child.name}.pid"
         pid_file.write_text(f"{child.process.pid}\n")

@@ -28,7 +28,7 @@ from vsp.media.worker import MediaWorker
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Ticket
 from vsp.store import open_objects
-from vsp.supervisor import EXIT_USAGE, die_with_parent
+from vsp.supervisor import EXIT_USAGE
 
 log = structlog.get_logger(__name__)
 
@@ -136,5 +136,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    die_with_parent()
     sys.exit(main())
