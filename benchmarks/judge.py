@@ -31,7 +31,7 @@ FOLDER = ROOT / "judge"
 KILLS = os.environ.get("KILLS", "50")
 SEEDS = os.environ.get("SEEDS", "500")
 TAIL_CHARACTERS = 4_000
-"""Of a piece's output, kept in its result."""
+"""Of each of a piece's outputs, kept in its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,7 @@ def judged(piece: Piece, fresh: bool) -> Result:
         (sys.executable, *piece.arguments),
         cwd=ROOT,
         env={**os.environ, **piece.environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
     )
@@ -104,6 +103,7 @@ def judged(piece: Piece, fresh: bool) -> Result:
         "environment": dict(piece.environment),
         "figures": [json.loads(x) for x in done.stdout.splitlines() if x.startswith('{"name"')],
         "output": done.stdout[-TAIL_CHARACTERS:],
+        "errors": done.stderr[-TAIL_CHARACTERS:],
     }
     write(piece.file, result)
     return result
@@ -151,7 +151,8 @@ def table(results: Sequence[Result]) -> str:
                 f"    {figure['name']:<28}{figure['value']:g} {figure['unit']}{peer}{broken}"
             )
         if not result["holds"] and not result["figures"]:
-            lines += [f"    | {line}" for line in result["output"].splitlines()[-12:]]
+            said = result["output"] or result["errors"]
+            lines += [f"    | {line}" for line in said.splitlines()[-12:]]
     return "\n".join(lines)
 
 
