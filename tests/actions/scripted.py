@@ -155,6 +155,7 @@ class Worker:
         self.recordings: set[SessionId] = set()
         self.state: dict[SessionId, StreamState] = {}
         self.foreign = 0
+        self.bound: list[RemoteMedia] = []
         self.on_session: Callable[[SessionChanged], object] | None = None
 
     async def open_session(self, spec: SessionSpec) -> SessionPort:
@@ -163,6 +164,7 @@ class Worker:
         return SessionPort(spec.session_id, self.worker_id, "192.0.2.1", 30000)
 
     async def bind_remote(self, session_id: SessionId, remote: RemoteMedia) -> None:
+        self.bound.append(remote)
         if self.media():
             await self.becomes(session_id, StreamState.WAITING_KEYFRAME)
             await self.becomes(session_id, StreamState.FLOWING)

@@ -225,6 +225,8 @@ async def test_a_bye_from_the_device_brings_the_stream_up_again(bench: Bench):
 
     assert not bench.signal.byes
     assert bench.ledger.rows[next(iter(bench.ledger.rows))].dialog.call_id == "call-2"
+    assert [remote.dialog for remote in bench.worker.bound] == ["call-1", "call-2"]
+    assert bench.signal.invites[0].ssrc != bench.signal.invites[1].ssrc
 
 
 async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Bench):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
+
+import pytest
 
 from tests.media.core import packer
 from tests.media.rig import GOP, SSRC, STEP_90K, decoded, playable, running, settings, until, viewer
+from vsp.errors import Conflict
+from vsp.model.device import MediaTransport
 from vsp.model.ids import SessionId
 from vsp.model.recording import EndReason, RecordingSpec, SegmentClosed
 from vsp.model.stream import AudioCodec, RemoteMedia, SessionChanged, StreamState
@@ -120,6 +125,78 @@ async def test_a_second_answer_replaces_the_first(tmp_path: Path):
 
         assert before.packets == 0
         assert before.foreign > 0
+
+
+async def rebooted(rig, port: int, *, watched: bool, tcp: bool = False) -> None:
+    """A camera sends two GOPs, dies, and comes back in a new dialog: other port, SSRC and clock."""
+    first = rig.camera(port, tcp=tcp)
+    await first.send(2 * GOP + 1)
+    await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)
+    if not watched:
+        await first.send(GOP)  # these still wait in the socket when the new dialog begins
+
+    again = RemoteMedia(("127.0.0.1",), 0, 0x0C0FFEE0, dialog="second@192.0.2.10")
+    await rig.worker.bind_remote(S1, again)
+    if not tcp:
+        await first.send(1)  # on its way when the old dialog ended
+    second = rig.camera(port, tcp=tcp)
+    await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.WAITING_MEDIA)
+    for _ in range(3):
+        await second.send(GOP, ssrc=0x0C0FFEE0)
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_new_dialog_may_bring_another_port_ssrc_and_clock(
+    tmp_path: Path, watched: bool, tcp: bool
+):
+    transport = MediaTransport.TCP_PASSIVE if tcp else MediaTransport.UDP
+    async with running(settings(tmp_path)) as rig, AsyncExitStack() as stack:
+        port = await rig.open_session(transport=transport)
+        await rig.bind()
+        await rig.worker.start_recording(S1, RecordingSpec(600.0, 1.0))
+        if watched:
+            url = await rig.open_view("v1")
+            watching = await stack.enter_async_context(viewer(url, rig.ticket("v1")))
+
+        await rebooted(rig, port, watched=watched, tcp=tcp)
+        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)
+        status = (await rig.worker.sessions())[0]
+        await rig.worker.close_session(S1, "done")
+        await until(lambda: len(rig.seen(SegmentClosed)) == 2)
+
+        assert status.stats.ssrc == 0x0C0FFEE0
+        first, second = (entry.segment for entry in rig.seen(SegmentClosed))
+        assert first.end_reason is EndReason.MEDIA_STOPPED
+        assert second.run > first.run
+        for segment in (first, second):
+            assert decoded(await rig.objects.read(segment.key, 0, segment.size_bytes))
+        if watched:
+            times = playable(watching.binaries())
+            assert times == sorted(times), "media time of a socket never goes back"
+
+
+async def test_the_same_answer_of_the_same_dialog_changes_nothing(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind()
+        await camera.send(GOP)
+        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)
+
+        await rig.bind()
+
+        assert (await rig.worker.sessions())[0].state is StreamState.FLOWING
+
+
+async def test_another_encoding_in_a_new_dialog_needs_another_session(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        await rig.open_session()
+        await rig.bind()
+
+        with pytest.raises(Conflict):
+            await rig.worker.bind_remote(
+                S1, RemoteMedia(("127.0.0.1",), 0, SSRC, ((98, "H264"),), dialog="second")
+            )
 
 
 async def test_h265_flows_to_viewers_and_recordings(tmp_path: Path):

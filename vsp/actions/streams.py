@@ -418,8 +418,8 @@ class StreamManager:
                 failure = await self._try_once(stream, story)
                 if failure is None:
                     return
-                offline = getattr(failure, "leg", None) is Leg.DEVICE_OFFLINE
-                if first or offline:
+                hopeless = getattr(failure, "leg", None) in {Leg.DEVICE_OFFLINE, Leg.WORKER}
+                if first or hopeless:
                     await self._end_failed(stream, failure)
                     return
                 self._tell(stream, failure.cause or failure.message)
@@ -458,6 +458,8 @@ class StreamManager:
         """INVITE, trust the answer's address, wait for the first packet."""
         await self._hang_up(stream)
         attempt.over(transport)
+        # A new SSRC for each dialog tells its packets from those of the one before.
+        stream.ssrc = self._ssrcs.take({other.ssrc for other in self._streams.values()})
         spec = InviteSpec(
             device_id=stream.channel.device_id,
             channel_gb_id=stream.channel.gb_id,
@@ -475,7 +477,8 @@ class StreamManager:
         stream.state = StreamState.WAITING_MEDIA
         await self._save_row(stream)
         try:
-            await stream.worker.bind_remote(stream.session_id, answer.remote)
+            remote = replace(answer.remote, dialog=answer.dialog.call_id)
+            await stream.worker.bind_remote(stream.session_id, remote)
         except VspError as error:
             raise worker_failed(error) from error
         await self._wait_for_media(stream)

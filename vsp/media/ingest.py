@@ -1,7 +1,7 @@
 """Sockets of the media plane: one even port per stream, for UDP and TCP, RTCP on the next one.
 
 A port per session keeps streams apart by construction and gives each seconds of kernel buffer, so
-streams that nobody watches are read only every `drain_interval_ms`, in slices, many packets at a
+streams that nobody watches are read only every `drain_interval_ms`, all in one go, many packets at a
 time into one buffer shared by the worker; watched ones are read as packets come.
 
 Only what the answer promised gets through. Before `bind` packets wait in a bounded quarantine. Then
@@ -47,12 +47,11 @@ ROUNDS_MAX = 8
 TCP_READ_BYTES = 256 << 10
 """Bytes of one TCP read: 60 ms of a 35 Mbit/s stream."""
 
-SLICES = 2
-"""Parts into which the drain interval is cut. Each begins with a wake-up on cold caches, as dear as
-reading a stream, so they are few; what bounds the lag is SLICE_BUDGET_S."""
+TURN_S = 0.008
+"""Reading longer than this lets the rest of the loop run first (budget: lag p99 <= 20 ms).
 
-SLICE_BUDGET_S = 0.008
-"""Reading longer than this lets the rest of the loop run first (budget: lag p99 <= 20 ms)."""
+Within that, all streams are read in one go: after each sleep the first one finds cold caches and
+costs several times as much as those behind it."""
 
 HELD_PACKETS_MAX = 512
 """Packets kept per session until the answer is known: half a second of a 10 Mbit/s stream."""
@@ -74,6 +73,11 @@ class Sink(Protocol):
     def broken(self, cause: str) -> None:
         """Nothing will come any more: the sender could not be reached over TCP."""
         ...
+
+
+FORMER_REFUSED_S = 1.0
+"""Longer than packets of an ended dialog stay in network and buffers; a device that goes on from
+the same port with the same SSRC loses this much of its new dialog."""
 
 
 @dataclass(slots=True)
@@ -108,6 +112,8 @@ class MediaPort:
         self._watched = False
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
+        self._former: tuple[Source, int | None] | None = None
+        self._former_until = 0.0
         loop = asyncio.get_running_loop()
         loop.add_reader(sockets.listener.fileno(), self._accept)
         loop.add_reader(sockets.rtcp.fileno(), self._read_rtcp)
@@ -125,6 +131,27 @@ class MediaPort:
             self._admit(connection, host)
         if transport is MediaTransport.TCP_ACTIVE and self._connecting is None:
             self._connecting = asyncio.create_task(self._connect(remote))
+
+    def unpin(self) -> None:
+        """A new dialog: whoever comes first from its hosts is the stream's sender.
+
+        For a moment packets of the former sender with the former SSRC do not count: they were on
+        their way when the old dialog ended.
+        """
+        if self._connection is not None:
+            self._disconnected(self._connection, "a new dialog has begun")
+        if self.source is not None:
+            self._former = self.source, self.ssrc
+            self._former_until = self._ingest.clock.monotonic() + FORMER_REFUSED_S
+        self.source = self.ssrc = self._allowed = None
+        if self._connecting is not None and self._connecting.done():
+            self._connecting = None
+
+    def _is_former(self, source: Source, ssrc: int) -> bool:
+        if self._former is None or self._ingest.clock.monotonic() > self._former_until:
+            return False
+        former, former_ssrc = self._former
+        return ssrc == former_ssrc and str(source) == str(former)
 
     def watch(self, watched: bool) -> None:
         """Read as packets come while somebody looks."""
@@ -218,11 +245,13 @@ class MediaPort:
             self._hold(frame, source, arrival_us)
         elif source.host not in self._allowed:
             self._foreign(1, str(source))
-        elif rtp.parse_header(frame) is not None:
+        elif (header := rtp.parse_header(frame)) is None:
+            self.stats.rejected += 1
+        elif self._is_former(source, header.ssrc):
+            self._foreign(1, f"{source} of the dialog before")
+        else:
             self.source = source
             self._deliver([frame], lambda _: arrival_us)
-        else:
-            self.stats.rejected += 1
 
     def _judge_pinned(self, frame: memoryview, source: Source, arrival_us: int) -> None:
         if self._connection is None and str(source) == str(self.source):
@@ -415,10 +444,9 @@ class Ingest:
         self._family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         self._first, self._last = ports
         self._receive_buffer_bytes = receive_buffer_bytes
-        self._slice_s = drain_interval_s / SLICES
+        self._drain_interval_s = drain_interval_s
         self._ids = ids
         self._open: dict[int, MediaPort] = {}
-        self._slices: list[dict[int, MediaPort]] = [{} for _ in range(SLICES)]
         self._any = asyncio.Event()
 
     def open(self, sink: Sink) -> MediaPort:
@@ -439,35 +467,30 @@ class Ingest:
 
     def forget(self, port: MediaPort) -> None:
         self._open.pop(port.port, None)
-        for part in self._slices:
-            part.pop(port.port, None)
 
     async def run(self) -> None:
-        """Drain for ever, one slice of the ports after the other."""
-        index = 0
+        """Drain every port, for ever."""
         due = self.clock.monotonic()
         while True:
             if not self._open:
                 self._any.clear()
                 await self._any.wait()
                 due = self.clock.monotonic()
-            await self._drain(list(self._slices[index].values()))
-            index = (index + 1) % SLICES
+            await self._drain(list(self._open.values()))
             # What is late is not made up for: the next drain reads it all the same.
-            due = max(due + self._slice_s, self.clock.monotonic())
+            due = max(due + self._drain_interval_s, self.clock.monotonic())
             await asyncio.sleep(due - self.clock.monotonic())
 
     async def _drain(self, ports: Sequence[MediaPort]) -> None:
         begun = self.clock.monotonic()
         for port in ports:
             port.drain()
-            if self.clock.monotonic() - begun > SLICE_BUDGET_S:
+            if self.clock.monotonic() - begun > TURN_S:
                 await asyncio.sleep(0)
                 begun = self.clock.monotonic()
 
     def _add(self, port: MediaPort) -> MediaPort:
         self._open[port.port] = port
-        min(self._slices, key=len)[port.port] = port
         self._any.set()
         return port
 

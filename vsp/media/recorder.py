@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 FRAGMENT_S = 2.0
 """Longest media that exists only in memory: what a killed worker loses of a stream."""
 
+FRAGMENT_90K = int(FRAGMENT_S * CLOCK_HZ)
+
 CUT_EARLY_90K = CLOCK_HZ // 10
 """A key picture this little before the minute ends the segment: cameras are not exact."""
 
@@ -135,8 +137,12 @@ class Recorder:
     def audio(self, au: AccessUnit) -> None:
         """Sound that plays before the run's first picture is left out."""
         run = self._run
-        if self._open is not None and run is not None and au.dts_90k >= run.origin_90k:
-            self._open.fragmenter.add(au)
+        opened = self._open
+        if opened is not None and run is not None and au.dts_90k >= run.origin_90k:
+            if opened.pictures and opened.fragmenter.full:
+                self._write_fragment(opened)
+            if self._open is opened:
+                opened.fragmenter.add(au)
 
     def advance(self, now: float) -> None:
         """Write what has waited too long: a stalled stream must not keep pictures in memory."""
@@ -239,7 +245,8 @@ class Recorder:
     # ---- fragments --------------------------------------------------------------------------
 
     def _fragment_is_full(self, opened: _Open, au: AccessUnit) -> bool:
-        return au.key or au.dts_90k - opened.fragment_start_90k >= FRAGMENT_S * CLOCK_HZ
+        long_enough = au.dts_90k - opened.fragment_start_90k >= FRAGMENT_90K
+        return au.key or long_enough or opened.fragmenter.full
 
     def _collect(self, opened: _Open, au: AccessUnit) -> None:
         if opened.pictures == 0:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from vsp.errors import Unsupported
+from vsp.errors import Conflict, Unsupported
 from vsp.media import messages
 from vsp.media.core import rtcp
 from vsp.media.core.au import AccessUnit, Depacketizer
@@ -133,16 +133,34 @@ class MediaSession:
         self._port = port
 
     def bind(self, remote: RemoteMedia) -> None:
-        """The answer is known. The same again does nothing. Raises Unsupported."""
+        """The answer is known. The same again does nothing. Raises Unsupported, Conflict."""
         if remote == self._remote or self._port is None:
             return
-        self._depacketizers = _depacketizers(remote)
+        if self._remote is None:
+            self._depacketizers = _depacketizers(remote)
+        else:
+            self._begin_anew(self._port, self._remote, remote)
         joined = frozenset(pt for pt, name in remote.payloads if name.upper() == "PS")
         self._sorter = Sorter(joined or frozenset({96}))
         self._remote = remote
-        if self.state is StreamState.SIGNALLING:
-            self._enter(StreamState.WAITING_MEDIA)
+        self._enter(StreamState.WAITING_MEDIA)
         self._port.bind(remote, self.spec.transport)
+
+    def _begin_anew(self, port: MediaPort, before: RemoteMedia, remote: RemoteMedia) -> None:
+        """A new dialog over the same port: the sender may come from another port and SSRC.
+
+        Viewers and recording stay, and so do the depacketisers, whose clocks keep media time going
+        forward whatever the sender's does.
+        """
+        if remote.payloads != before.payloads:
+            raise Conflict(
+                f"the device answered {remote.payloads} and before it {before.payloads}",
+                cause="another encoding needs another session",
+            )
+        port.drain()
+        self._break_off()
+        port.unpin()
+        self._reception = None
 
     def record(self, recorder: Recorder) -> None:
         """Record from the next key picture on."""
@@ -312,6 +330,10 @@ class MediaSession:
             self.recorder.advance(now)
         self._report(now)
         self._judge_silence(now)
+        if self.hub.viewers:
+            self._tell_stats()
+
+    def _tell_stats(self) -> None:
         measured, now_us = self.stats(), self._clock.now_us()
         for consumer in self.hub.consumers():
             lag_ms = consumer.lag_ms(now_us)
@@ -360,11 +382,15 @@ class MediaSession:
             self._tell(cause, "")
 
     def _stall(self, cause: str) -> None:
+        self._break_off()
+        self._enter(StreamState.STALLED, cause)
+
+    def _break_off(self) -> None:
+        """The run ends with what is complete; only a key picture begins another."""
         self._flush()
         if self.recorder is not None:
             self.recorder.stop(EndReason.MEDIA_STOPPED)
         self.hub.break_off()
-        self._enter(StreamState.STALLED, cause)
 
     def _enter(self, state: StreamState, cause: str = "", next_step: str = "") -> None:
         self.state = state

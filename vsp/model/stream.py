@@ -69,12 +69,14 @@ class RemoteMedia:
 
     hosts       the media address of the answer and, behind NAT, the signalling address
     payloads    payload type -> encoding name, upper case ("PS", "H264", "PCMA", ...)
+    dialog      Call-ID: the same answer in a new dialog is a new beginning
     """
 
     hosts: tuple[str, ...]
     port: int
     ssrc: int | None
     payloads: tuple[tuple[int, str], ...] = ((96, "PS"),)
+    dialog: str = ""
 
 
 @dataclass(frozen=True, slots=True)

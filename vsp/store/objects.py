@@ -9,7 +9,6 @@ from vsp.config import Config
 from vsp.errors import Invalid
 from vsp.ports import ObjectStore
 from vsp.store.blobs import FolderObjects
-from vsp.store.s3 import S3Objects, read_credentials
 
 _ENDPOINT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?")
 
@@ -34,6 +33,9 @@ def open_objects(config: Config) -> Objects:
         raise Invalid("store.kind=s3 needs store.s3_credentials")
     if not _ENDPOINT.fullmatch(store.s3_endpoint):
         raise Invalid(f"store.s3_endpoint {store.s3_endpoint!r} is not host:port")
+    # Imported here: the client of S3 is large, and a folder does without.
+    from vsp.store.s3 import S3Objects, read_credentials
+
     access_key, secret_key = read_credentials(store.s3_credentials)
     try:
         return S3Objects(
