@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -220,6 +221,13 @@ async def test_a_second_worker_on_the_same_spool_refuses_to_start(tmp_path: Path
 
         assert second.returncode == 2
         assert b"another worker holds" in said
+
+
+def test_a_worker_with_a_folder_loads_neither_the_database_nor_the_client_of_s3():
+    look = "import sys, vsp.worker; print(*{'sqlalchemy', 'minio', 'numpy'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+
+    assert said.stdout.split() == []
 
 
 def test_settings_that_cannot_work_end_with_the_code_that_stops_the_supervisor(

@@ -25,6 +25,7 @@ from vsp import logs
 from vsp.access.passwords import PasswordHasher
 from vsp.access.ticket import load_signer
 from vsp.actions.assemble import Actions, Books, assemble
+from vsp.actions.presence import ChannelPresence
 from vsp.actions.recording import Archivist, Recorder
 from vsp.actions.streams import StreamManager
 from vsp.actions.workers import WorkerPool
@@ -175,7 +176,12 @@ async def start(config: Config) -> Node:
         metrics_text=metrics.text,
     )
     listener = await serve(config, actions)
-    _connect(signalling, pool, streams, recorder, archivist, actions, listener, store.devices)
+    channels = ChannelPresence(
+        store.devices, store.changes, clock, lambda device_id: signalling.presence(device_id)[0]
+    )
+    _connect(
+        signalling, pool, streams, recorder, archivist, actions, listener, store.devices, channels
+    )
     signalling.restore(await streams.restore())
     await signalling.start()
     pool.start()
@@ -218,6 +224,7 @@ def _connect(
     actions: Actions,
     listener: Listener,
     devices: DeviceBook,
+    channels: ChannelPresence,
 ) -> None:
     """Who hears of what. News for the console goes through `listener.publish`."""
 
@@ -225,6 +232,7 @@ def _connect(
         listener.publish(
             {"type": "presence", "device": device_id, "presence": state, "evidence": evidence}
         )
+        listener.spawn(channels.follow(device_id, evidence))
         if state is Presence.ONLINE:
             recorder.device_online(device_id)
         else:
@@ -240,6 +248,7 @@ def _connect(
                 "complete": diff.complete,
             }
         )
+        listener.spawn(channels.follow(device_id, "catalogue"))
         recorder.nudge()
 
     def stream_state(channel: Channel, state: StreamState, cause: str) -> None:

@@ -130,7 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         calm_the_collector()
         asyncio.run(serve(config, said.index))
     except VspError as error:
-        log.error("media worker failed", why=error.message, next_step=error.next_step)
+        for line in (error.message, error.cause, error.next_step):
+            if line:
+                print(f"vsp: {line}", file=sys.stderr)  # noqa: T201 - for whoever starts it
         return EXIT_USAGE if isinstance(error, Conflict | Invalid) else 1
     return 0
 

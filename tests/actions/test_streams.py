@@ -166,6 +166,18 @@ async def test_no_media_over_udp_is_tried_again_over_tcp_on_the_same_port(bench:
     assert "udp failed" in [step.what for step in told.steps]
 
 
+async def test_a_device_that_cannot_send_over_udp_is_asked_over_tcp(bench: Bench):
+    refusal = LegFailed(Leg.REFUSED, "488 Not Acceptable Here")
+    refusal.status = 488  # type: ignore[attr-defined]
+    bench.signal.answers = [refusal]
+
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    assert [spec.transport for spec in bench.signal.invites] == ["udp", "tcp_passive"]
+    assert bench.ledger.told[-1].succeeded
+
+
 async def test_an_administrators_transport_is_not_overruled():
     bench = build(DeviceSettings(media_transport=MediaTransport.TCP_PASSIVE))
     bench.worker.media = lambda: False

@@ -11,12 +11,20 @@ import pytest
 from tests.media.rig import CHANNEL, GOP, STEP_90K, access_units, decoded
 from vsp.errors import Exhausted, Invalid
 from vsp.media.core.au import AccessUnit
-from vsp.media.core.fmp4 import Track, iter_fragments, parse_init, video_track
+from vsp.media.core.fmp4 import (
+    SAMPLES_MAX,
+    Track,
+    audio_track,
+    iter_fragments,
+    parse_init,
+    video_track,
+)
 from vsp.media.core.nal import ParameterSets
 from vsp.media.recorder import REFUSED_RETRY_S, Recorder, object_key
 from vsp.media.spool import Spool, SpooledSegment
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.recording import EndReason, RecordingSpec
+from vsp.model.stream import AudioCodec
 
 START_US = UtcMicros(1_795_305_600_000_000 - 1_000_000)
 """One second before midnight of 2026-11-22 UTC."""
@@ -159,6 +167,30 @@ async def test_a_long_gop_is_written_every_two_seconds(bench: Bench):
     assert [fragment.key for _, _, fragment in segment.fragments] == [True, False]
     assert len(segment.table()) == 1
     assert segment.table()[0][2] == segment.size_bytes - segment.head.init_bytes
+
+
+async def test_a_flood_of_pictures_is_written_before_one_would_be_refused(bench: Bench):
+    first, *others = access_units(GOP, START_US)
+    flood = [first, *(replace(others[0], dts_90k=n, pts_90k=n) for n in range(1, SAMPLES_MAX + 10))]
+    bench.feed(flood)
+    bench.recorder.stop(EndReason.STOPPED)
+
+    [segment] = bench.begun
+    assert [head.frames for _, _, head in segment.fragments] == [SAMPLES_MAX, 10]
+
+
+async def test_a_flood_of_sound_leaves_room_for_the_picture(bench: Bench):
+    picture, after, *_ = access_units(GOP, START_US)
+    sound = AccessUnit("audio", AudioCodec.G711A, 1, 1, True, bytes(8), rate_hz=8000, channels=1)
+    bench.tracks.append(audio_track(sound))
+    bench.feed([picture])
+    for n in range(1, SAMPLES_MAX + 10):
+        bench.recorder.audio(replace(sound, dts_90k=n, pts_90k=n, nals=[]))
+    bench.feed([after])
+    bench.recorder.stop(EndReason.STOPPED)
+
+    [segment] = bench.begun
+    assert [head.frames for _, _, head in segment.fragments] == [1, 1]
 
 
 async def test_a_stalled_stream_leaves_nothing_in_memory(bench: Bench):

@@ -12,6 +12,7 @@ import pytest
 from tests.media.core import packer
 from tests.media.rig import GOP, SSRC, STEP_90K, decoded, playable, running, settings, until, viewer
 from vsp.errors import Conflict
+from vsp.media.core.fmp4 import iter_fragments, parse_init
 from vsp.model.device import MediaTransport
 from vsp.model.ids import SessionId
 from vsp.model.recording import EndReason, RecordingSpec, SegmentClosed
@@ -46,6 +47,30 @@ async def test_sound_beside_the_program_stream_is_part_of_the_stream(tmp_path: P
         [status] = await rig.worker.sessions()
         assert status.stats.audio is AudioCodec.G711A
         assert status.stats.lost == status.stats.damaged_frames == 0
+
+
+async def test_sound_with_a_clock_of_its_own_is_recorded_in_step_with_the_pictures(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        payloads = ((8, "PCMA"), (96, "PS"))
+        await rig.worker.bind_remote(S1, RemoteMedia(("127.0.0.1",), 0, SSRC, payloads))
+        await rig.worker.start_recording(S1, RecordingSpec(600.0, 1.0))
+        for frame in range(2 * GOP):
+            await camera.send(1, frames_per_s=25)
+            ts = (0xFFFFFF00 + frame * 320) & 0xFFFFFFFF
+            [sound] = packer.rtp(b"\xd5" * 320, camera.seq, ts, pt=8, ssrc=SSRC)
+            camera.seq += 1
+            camera.socket.send(sound)
+        await asyncio.sleep(0.05)
+        await rig.worker.close_session(S1, "done")
+        await until(lambda: [e for e in rig.seen(SegmentClosed) if e.segment.audio])  # type: ignore[attr-defined]
+        [segment] = [e.segment for e in rig.seen(SegmentClosed) if e.segment.audio]  # type: ignore[attr-defined]
+        data = await rig.objects.read(segment.key, 0, segment.size_bytes)
+
+    kinds = {track.id: track.kind for track in parse_init(data).tracks}
+    fragment = next(iter(iter_fragments(data, segment.init_bytes)))
+    begins = {kinds[track]: samples[0].dts_90k for track, samples in fragment.samples.items()}
+    assert abs(begins["audio"] - begins["video"]) < 5 * STEP_90K
 
 
 async def test_sound_alone_does_not_pass_for_a_picture(tmp_path: Path):

@@ -446,7 +446,7 @@ class StreamManager:
                 failure = error
                 attempt.step(f"{transport.value} failed", error.message)
                 await self._hang_up(stream)
-                if getattr(error, "leg", None) is not Leg.NO_MEDIA:
+                if not _other_transport_may_help(error):
                     break
         assert failure is not None
         await self._book.save_attempt(attempt.fail(failure))
@@ -675,6 +675,12 @@ class StreamManager:
     def _tell(self, stream: Stream, cause: str) -> None:
         if self.on_state is not None:
             self.on_state(stream.channel, stream.state, cause)
+
+
+def _other_transport_may_help(error: VspError) -> bool:
+    """No packet came, or the device said that it cannot send so (415, 488: RFC 3261 21.4)."""
+    status = getattr(error, "status", 0)
+    return getattr(error, "leg", None) is Leg.NO_MEDIA or status in {415, 488}
 
 
 def _transports(wished: MediaTransport | None) -> tuple[MediaTransport, ...]:

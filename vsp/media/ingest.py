@@ -1,8 +1,8 @@
 """Sockets of the media plane: one even port per stream, for UDP and TCP, RTCP on the next one.
 
 A port per session keeps streams apart by construction and gives each seconds of kernel buffer, so
-streams that nobody watches are read only every `drain_interval_ms`, all in one go, many packets at a
-time into one buffer shared by the worker; watched ones are read as packets come.
+streams that nobody watches are read only every `drain_interval_ms`, all in one go, many packets at
+a time into one buffer shared by the worker; watched ones are read as packets come.
 
 Only what the answer promised gets through. Before `bind` packets wait in a bounded quarantine. Then
 the first RTP packet from an allowed host fixes (address, port, SSRC) for the life of the session;
