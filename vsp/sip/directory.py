@@ -58,9 +58,11 @@ class CatalogAssembly:
     def __init__(self, now: float, first_s: float, idle_s: float) -> None:
         self.paging = Paging(now, first_s, idle_s, TOTAL_S)
         self._items: dict[GbId, CatalogItem] = {}
+        self.damaged = False
 
     def add(self, page: catalog.CatalogPage, now: float) -> None:
         """Take one page; an item named twice keeps both its parents (2022 annex H)."""
+        self.damaged |= page.damaged
         for item in page.items:
             known = self._items.get(item.gb_id)
             if known is not None:
@@ -187,9 +189,10 @@ class Directory:
         paging = assembly.paging
         if paging.sum_changed:
             self._quirks.seen(entry.id, "sumnum-changes", self._clock.now_us())
-        result = "complete" if paging.complete else "partial"
+        complete = paging.complete and not assembly.damaged
+        result = "complete" if complete else "partial"
         self._metrics.count("vsp_sip_catalogs", result=result)
-        return await self._apply(entry, assembly.items, paging.expected, paging.complete)
+        return await self._apply(entry, assembly.items, paging.expected, complete)
 
     async def _gather(self, entry: Entry) -> CatalogAssembly:
         first_s = first_page_s(entry.device.kind, self._config.query_timeout_s)

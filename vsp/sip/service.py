@@ -580,6 +580,7 @@ BODY_QUIRKS: Mapping[str, str] = {
     "controls": "broken-xml",
     "ampersand": "broken-xml",
     "tail": "broken-xml",
+    "brackets": "broken-xml",
     "broken": "broken-xml",
 }
 """Oddities of `parse_body` by the quirk they are."""

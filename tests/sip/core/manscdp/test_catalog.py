@@ -186,3 +186,35 @@ def test_mutated_pages_never_fail(at, cut, put):
         return
     parse_response(found)
     parse_notify(found)
+
+
+def named(*names: str) -> bytes:
+    items = "".join(
+        f"<Item><DeviceID>3402000000132000000{number}</DeviceID><Name>{name}</Name>"
+        f"<Address>{name}</Address><Status>ON</Status></Item>"
+        for number, name in enumerate(names, start=1)
+    )
+    head = "<Response><CmdType>Catalog</CmdType><SN>1</SN><DeviceID>34020000001180000001</DeviceID>"
+    return (
+        f'<?xml version="1.0" encoding="GB18030"?>\n{head}<SumNum>{len(names)}</SumNum>'
+        f'<DeviceList Num="{len(names)}">{items}</DeviceList></Response>'
+    ).encode("gb18030")
+
+
+def test_tags_typed_into_a_name_are_text_and_cost_no_item():
+    found = parse_response(parse_body(named("东门", "<北门>", "A</b>C", "西门")))
+
+    assert [item.name for item in found.items] == ["东门", "<北门>", "A</b>C", "西门"]
+    assert [item.address for item in found.items] == ["东门", "<北门>", "A</b>C", "西门"]
+    assert not found.damaged
+
+
+def test_a_page_that_was_cut_keeps_whole_items_only_and_says_so():
+    whole = named("东门", "北门", "西门")
+    cut = whole[: whole.rindex(b"<Address>")]
+
+    found = parse_response(parse_body(cut))
+
+    assert [item.name for item in found.items] == ["东门", "北门"]
+    assert found.skipped == 1
+    assert found.damaged

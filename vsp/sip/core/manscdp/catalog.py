@@ -54,7 +54,8 @@ class CatalogPage:
 
     sum_num   the total that this page announces, None when absent
     num       the `Num` attribute of the list, None when absent
-    skipped   items without DeviceID
+    skipped   items without DeviceID, and items of a broken page that may have been cut
+    damaged   the page was not well-formed: what it does not hold may still exist
     """
 
     sn: int
@@ -63,6 +64,7 @@ class CatalogPage:
     num: int | None
     items: tuple[CatalogItem, ...]
     skipped: int = 0
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ def parse_response(body: Body) -> CatalogPage:
     """One page. Never fails on what is inside."""
     listed = child(body.tree, "DeviceList")
     nodes = [] if listed is None else list(children(listed, "Item"))[:ITEMS_MAX]
-    items = [parse_item(node) for node in nodes]
+    damaged = "broken" in body.oddities
+    items = [None if damaged and not _is_whole(node) else parse_item(node) for node in nodes]
     return CatalogPage(
         sn=body.sn,
         device_id=body.device_id,
@@ -90,7 +93,16 @@ def parse_response(body: Body) -> CatalogPage:
         num=None if listed is None else _count(attribute(listed, "Num")),
         items=tuple(item for item in items if item is not None),
         skipped=items.count(None),
+        damaged=damaged,
     )
+
+
+def _is_whole(node: etree._Element) -> bool:
+    """Whether an item of a broken page still has what every item has, from its first to its last.
+
+    An item that was cut would otherwise erase what is known of its channel.
+    """
+    return {"deviceid", "name", "status"} <= fields(node).keys()
 
 
 def parse_notify(body: Body) -> tuple[CatalogChange, ...]:

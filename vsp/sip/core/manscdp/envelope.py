@@ -14,6 +14,7 @@ number of nodes. Names are compared without case (the standard itself has `Alarm
     charset     the label and the bytes disagree
     controls    control bytes or NULs inside
     ampersand   `&` not escaped (Hikvision)
+    brackets    `<` or `>` not escaped in a name or an address (Hikvision platform)
     tail        something after the root element
     broken      not well-formed; what could be read is there, the rest is missing
 """
@@ -64,6 +65,12 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});)")
 _WIDE = re.compile("[\u2000-\u206f\u2100-\u27bf\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 _NARROW = re.compile("[°±²³·×]")
+_FREE_TEXT = ("Name", "Address", "Owner", "Manufacturer", "Model", "DeviceName", "FilePath")
+"""Elements that hold what a person typed, and never other elements."""
+
+_FREE_TEXT_MAX = 1_024
+"""Characters between start and end tag of such an element, the standard's longest value."""
+
 _STRAY_LESS = re.compile(r"<(?![A-Za-z_/!?])")
 _ROOT_START = re.compile(r"<(Control|Query|Notify|Response)[\s>]", re.IGNORECASE)
 _TIME = re.compile(
@@ -223,15 +230,31 @@ def _tree(text: str, oddities: list[str]) -> etree._Element:
 
 def _recovered(text: str, oddities: list[str]) -> etree._Element:
     """Cut the root out of what surrounds it and try again; then take what can be read."""
-    whole = _STRAY_LESS.sub("&lt;", _root_only(text))
+    root = _root_only(text)
+    whole = _brackets_escaped(_STRAY_LESS.sub("&lt;", root))
     data = whole.encode("utf-8", "replace")
     try:
         tree = etree.fromstring(data, _STRICT)
     except etree.XMLSyntaxError:
         oddities.append("broken")
         return _read_leniently(data)
-    oddities.append("tail" if whole in text else "broken")
+    oddities.append("tail" if whole == root else "brackets")
     return tree
+
+
+def _brackets_escaped(text: str) -> str:
+    """Quirk `brackets-in-text`: what stands in a free text is text, tags and all."""
+    for name in _FREE_TEXT:
+        start, end = f"<{name}>", f"</{name}>"
+        pieces = text.split(start)
+        for index, piece in enumerate(pieces[1:], start=1):
+            at = piece.find(end, 0, _FREE_TEXT_MAX)
+            inner = piece[:at]
+            if at > 0 and ("<" in inner or ">" in inner):
+                escaped = inner.replace("<", "&lt;").replace(">", "&gt;")
+                pieces[index] = escaped + piece[at:]
+        text = start.join(pieces)
+    return text
 
 
 def _read_leniently(data: bytes) -> etree._Element:
