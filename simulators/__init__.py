@@ -9,8 +9,8 @@ or, in a test:
   camera = Camera(DeviceSpec.camera(gb_id, password), platform, clips=clips, seed=1)
   await camera.start(); await camera.registered(timeout_s=5); ...; await camera.stop()
 
-What is ours here and what is shared. SIP messages, transactions and dialogs are the platform's own
-core (`vsp.sip.core`), since RFC 3261 has one meaning. Everything that GB/T 28181 adds is written a
+What is ours here and what is shared. SIP messages, framing, transactions and dialogs are the platform's
+own core (`vsp.sip.core`), since RFC 3261 has one meaning. Everything that GB/T 28181 adds is written a
 second time, from the standard's worked examples: MANSCDP bodies and SDP (`templates.py`), digest
 (`digest.py`), program stream (`ps.py`), so that a clause misread on one side does not agree with
 itself on the other. tests/architecture forbids the shortcut.
@@ -22,7 +22,9 @@ From the bottom up:
   nal ps rtp g711          one access unit -> SEI -> program stream -> RTP packets
   pacer media              one timer for all streams of the process; sockets of one stream
   digest templates         what the device says
-  ua                       the device as a pure state machine: register, keep alive, answer
+  line registration desk   its way to the platform; registering; answering questions
+  calls ua                 its calls; all of it as one pure state machine
   device camera nvr        sockets and tasks around it
-  demo __main__            processes
+  network                  a whole world on virtual time: lossy links, a clock that jumps to what is due
+  demo process __main__    processes
 """

@@ -17,7 +17,8 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"
 )
 
-FOLDERS = ("", "vsp", "vsp/sip", "vsp/sip/core", "vsp/web/ui", "docs", "docs/design")
+FOLDERS = ("", "vsp", "vsp/sip", "vsp/sip/core", "vsp/web/ui", "docs")
+FOLDERS += ("vsp/web/ui/src/player", "vsp/web/ui/src/styles")
 """Where a path in a document may begin: a page on signalling says `core/agent.py`."""
 
 SETTINGS = {
