@@ -1,7 +1,7 @@
 """Simulated GB/T 28181 devices: real SIP, real media, faults on demand.
 
-  python -m simulators camera --platform 127.0.0.1:5060 --password ... [--transport tcp] [--loss]
-  python -m simulators nvr --channels 4 ...
+  python -m simulators camera --platform 127.0.0.1:5060 --password ... [--transport tcp]
+  python -m simulators nvr --channels 4 --loss 0.01 ...
   python -m simulators demo --scenario demo.json        many devices in one process
 
 or, in a test:
@@ -9,11 +9,11 @@ or, in a test:
   camera = Camera(DeviceSpec.camera(gb_id, password), platform, clips=clips, seed=1)
   await camera.start(); await camera.registered(timeout_s=5); ...; await camera.stop()
 
-What is ours here and what is shared. SIP messages, framing, transactions and dialogs are the platform's
-own core (`vsp.sip.core`), since RFC 3261 has one meaning. Everything that GB/T 28181 adds is written a
-second time, from the standard's worked examples: MANSCDP bodies and SDP (`templates.py`), digest
-(`digest.py`), program stream (`ps.py`), so that a clause misread on one side does not agree with
-itself on the other. tests/architecture forbids the shortcut.
+What is ours here and what is shared. SIP messages, framing, transactions and dialogs are the
+platform's own core (`vsp.sip.core`), since RFC 3261 has one meaning. Everything that GB/T 28181
+adds is written a second time, from the standard's worked examples: MANSCDP bodies and SDP
+(`templates.py`), digest (`digest.py`), program stream (`ps.py`), so that a clause misread on one
+side does not agree with itself on the other. tests/architecture forbids the shortcut.
 
 From the bottom up:
 
@@ -25,6 +25,6 @@ From the bottom up:
   line registration desk   its way to the platform; registering; answering questions
   calls ua                 its calls; all of it as one pure state machine
   device camera nvr        sockets and tasks around it
-  network                  a whole world on virtual time: lossy links, a clock that jumps to what is due
+  network                  links of a world on virtual time: lost, late, overtaken, cut
   demo process __main__    processes
 """

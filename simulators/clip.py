@@ -134,9 +134,6 @@ class Clip:
         start, middle, end, key = self._index[number % len(self._index)]
         return ClipFrame(self._data[start:middle], self._data[middle:end], key)
 
-    def is_key(self, number: int) -> bool:
-        return self._index[number % len(self._index)][3]
-
 
 def encode(spec: ClipSpec) -> bytes:
     """The whole clip file. Takes about 1.5 ms a frame (H.264, 640x360)."""

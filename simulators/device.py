@@ -198,11 +198,6 @@ class Device:
         return self._ua.registrations
 
     @property
-    def sip_port(self) -> int:
-        """Our UDP port, 0 over TCP."""
-        return self._udp.get_extra_info("sockname")[1] if self._udp is not None else 0
-
-    @property
     def streams(self) -> Mapping[str, SendStats]:
         """Call-ID -> what has been sent, for the calls under way."""
         return {call_id: stream.stats for call_id, stream in self._streams.items()}

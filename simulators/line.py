@@ -137,11 +137,6 @@ class Line:
         return f"sip:{self.spec.gb_id}@{self.host}:{self.port}"
 
     @property
-    def platform_uri(self) -> str:
-        """With the platform's address, as in MESSAGE (GB/T 28181-2016 annex J)."""
-        return f"sip:{self.platform.gb_id}@{self.platform.host}:{self.platform.port}"
-
-    @property
     def registrar_uri(self) -> str:
         """With the domain, as in REGISTER."""
         return f"sip:{self.platform.gb_id}@{self.platform.domain}"

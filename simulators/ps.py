@@ -23,7 +23,6 @@ STREAM_TYPE_G711A = 0x90
 
 _VIDEO = 0xE0
 _AUDIO = 0xC0
-_PRIVATE_1 = 0xBD
 _MUX_RATE_AND_STUFFING = bytes.fromhex("005f6bf8")
 """6,106 units of 50 bytes/s, no stuffing."""
 _SYSTEM_HEADER = bytes.fromhex("000001bb000c80ccf504217fe0e190c0c020")

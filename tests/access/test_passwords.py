@@ -1,8 +1,12 @@
 """Which passwords are refused, and what hashing costs."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from argon2 import PasswordHasher as Argon2
+from argon2 import extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +118,26 @@ async def test_a_hash_verifies_its_own_password_only():
         assert await hasher.verify(hashed, "seven green bicycles")
         assert not await hasher.verify(hashed, "seven green bicycle")
         assert not await hasher.verify("not a hash", "seven green bicycles")
-        assert not await hasher.verify(None, "nobody has this password")
+        assert not await hasher.verify(None, "seven green bicycles")
+    finally:
+        hasher.close()
+
+
+async def test_an_unknown_name_costs_what_a_known_one_costs_from_the_first_time_on():
+    hasher = PasswordHasher(time_cost=2, memory_kib=128)
+    try:
+        asked: list[str] = []
+        real = hasher._argon2.verify
+        hasher._argon2 = SimpleNamespace(
+            verify=lambda *known: (asked.append(known[0]), real(*known))
+        )
+
+        assert not await hasher.verify(None, "seven green bicycles")
+
+        with pytest.raises(VerifyMismatchError):
+            real(asked[0], "seven green bicycles")
+        costs = extract_parameters(asked[0])
+        assert costs == extract_parameters(Argon2(2, 128, 1).hash("x"))
     finally:
         hasher.close()
 

@@ -56,7 +56,7 @@ def test_the_loop_goes_round_without_a_broken_picture(clips, codec: VideoCodec):
 def test_key_frames_stand_at_the_gops_with_their_parameter_sets(clips, codec: VideoCodec):
     clip = clips[codec]
 
-    keys = [number for number in range(len(clip)) if clip.is_key(number)]
+    keys = [number for number in range(len(clip)) if clip.frame(number).key]
     heads = {nal_type(codec, nal) for nal in split_nals(clip.frame(0).head)}
 
     assert keys == [0, GOP]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from vsp.access.keyfile import write_whole
 from vsp.errors import Denied, Invalid, Unavailable
 from vsp.model.ids import ChannelId, UserId, UtcMicros, ViewId
 from vsp.model.people import Ticket
@@ -97,11 +97,11 @@ def load_signer(keys_dir: Path) -> TicketSigner:
     keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     private = keys_dir / PRIVATE_NAME
     if not private.exists():
-        _write(private, _private_pem(Ed25519PrivateKey.generate()), 0o600)
+        write_whole(private, _private_pem(Ed25519PrivateKey.generate()), 0o600)
     key = _load_private(private)
     public, pem = keys_dir / PUBLIC_NAME, _public_pem(key.public_key())
     if not public.exists() or public.read_bytes() != pem:
-        _write(public, pem, 0o644)
+        write_whole(public, pem, 0o644)
     return TicketSigner(key)
 
 
@@ -147,18 +147,6 @@ def _public_pem(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all, never readable wider than `mode` for a moment."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _encode(data: bytes) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vsp.access.keyfile import write_whole
 from vsp.errors import Invalid
 from vsp.model.ids import UtcMicros
 
@@ -58,8 +58,8 @@ def ensure_certificate(keys_dir: Path, hosts: Sequence[str], now_us: UtcMicros) 
     if not _still_good(certificate_path, key_path, names, now_us):
         keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         certificate_pem, key_pem = _self_signed(names, now_us)
-        _write(key_path, key_pem, 0o600)
-        _write(certificate_path, certificate_pem, 0o644)
+        write_whole(key_path, key_pem, 0o600)
+        write_whole(certificate_path, certificate_pem, 0o644)
     return TlsFiles(certificate_path, key_path, fingerprint(certificate_path), True)
 
 
@@ -166,12 +166,3 @@ def _still_good(certificate: Path, key: Path, names: Sequence[str], now_us: UtcM
         return False
     covered = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return all(alternative in covered for alternative in _alternatives(names))
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-    partial.replace(path)
