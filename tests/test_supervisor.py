@@ -78,3 +78,17 @@ async def test_a_child_waits_for_its_file(tmp_path):
 
     os.kill(os.getpid(), signal.SIGTERM)
     await task
+
+
+async def test_a_child_is_not_told_what_is_withheld(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSP_DATABASE__URL", "postgresql://user:secret@host/db")
+    monkeypatch.setenv("VSP_WEB__PORT", "1")
+    code = f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(repr(dict(os.environ)))"
+    told = child("told", f"{code}; import sys; sys.exit({EXIT_USAGE})")
+    told.withheld = ("VSP_DATABASE__",)
+
+    await supervisor(tmp_path).run([told])
+
+    seen = (tmp_path / "seen").read_text()
+    assert "VSP_WEB__PORT" in seen
+    assert "secret" not in seen

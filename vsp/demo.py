@@ -18,7 +18,7 @@ from vsp.clock import SystemIds
 from vsp.config import Config
 from vsp.model.device import NewDevice
 from vsp.model.ids import GbId
-from vsp.run import NODE_ROLES, choose_ports, ready_file, run
+from vsp.run import DATABASE_SETTINGS, NODE_ROLES, choose_ports, ready_file, run
 from vsp.supervisor import Child, python
 
 PLACES = (
@@ -145,6 +145,7 @@ def demo(config: Config, cameras: int) -> int:
             "simulators",
             python("simulators", "demo", "--scenario", str(path)),
             after=ready_file(config),
+            withheld=DATABASE_SETTINGS,
         )
     ]
     return asyncio.run(run(config, NODE_ROLES, extra))

@@ -16,6 +16,9 @@ from vsp.config import ENVIRONMENT_PREFIX, Config
 from vsp.errors import Conflict
 from vsp.supervisor import Child, Supervisor, python
 
+DATABASE_SETTINGS = (f"{ENVIRONMENT_PREFIX}DATABASE__",)
+"""The process that parses hostile media is not even told where the database is."""
+
 NODE_ROLES = ("signal", "media", "web", "jobs")
 """Roles of `--role`; `signal`, `web` and `jobs` share the node process, `media` is the workers."""
 
@@ -92,7 +95,11 @@ def platform_children(config: Config, roles: Sequence[str]) -> list[Child]:
         children.append(Child("node", python("vsp.node")))
     if "media" in roles:
         children += [
-            Child(f"worker-{index}", python("vsp.worker", "--index", str(index)))
+            Child(
+                f"worker-{index}",
+                python("vsp.worker", "--index", str(index)),
+                withheld=DATABASE_SETTINGS,
+            )
             for index in range(config.worker_count)
         ]
     return children

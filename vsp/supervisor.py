@@ -56,12 +56,16 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 @dataclass(slots=True)
 class Child:
-    """One process to keep alive. `after` names a file that must exist before it is started."""
+    """One process to keep alive.
+
+    after      a file that must exist before it is started
+    withheld   settings it may not know, by the beginning of their environment names
+    """
 
     name: str
     argv: Sequence[str]
     after: Path | None = None
-    vital: bool = True
+    withheld: tuple[str, ...] = ()
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
 
@@ -106,7 +110,7 @@ class Supervisor:
             code = await self._run_once(child)
             if self._stopping.is_set():
                 return
-            if code == EXIT_USAGE or not child.vital:
+            if code == EXIT_USAGE:
                 self._exit_code = code
                 self._stopping.set()
                 return
@@ -118,7 +122,7 @@ class Supervisor:
     async def _run_once(self, child: Child) -> int:
         child.process = await asyncio.create_subprocess_exec(
             *child.argv,
-            env=self._environment,
+            env=self._environment_of(child),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
@@ -128,6 +132,13 @@ class Supervisor:
         code = await child.process.wait()
         pid_file.unlink(missing_ok=True)
         return code
+
+    def _environment_of(self, child: Child) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in self._environment.items()
+            if not name.startswith(child.withheld)
+        }
 
     async def _stop(self, children: Sequence[Child]) -> None:
         """SIGTERM to all at once; what is left after the time is killed."""

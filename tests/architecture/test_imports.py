@@ -5,6 +5,8 @@ What is not allowed here is forbidden, so that a new module needs a line of its 
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -260,19 +262,34 @@ def test_simulators_share_the_transaction_core_and_no_codec():
     assert not wrong, "\n".join(wrong)
 
 
+def loaded_with(statement: str) -> set[str]:
+    """Every module that a fresh interpreter holds after `statement`."""
+    said = subprocess.run(
+        [sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(said.stdout.split())
+
+
 def test_what_simulators_share_brings_no_codec_along():
-    """The shared files themselves import none of what is written twice."""
+    names = [path.stem for path in python_files("simulators") if not path.stem.startswith("__")]
+    loaded = loaded_with(
+        f"import simulators.__main__, {', '.join(f'simulators.{n}' for n in names)}"
+    )
+
     twice = ("vsp.sip.core.digest", "vsp.sip.core.sdp", "vsp.sip.core.manscdp", "vsp.media")
-    shared = [f"{name.replace('.', '/')}.py" for name in SHARED_WITH_SIMULATORS]
-    shared += ["vsp/__init__.py", "vsp/sip/__init__.py", "vsp/sip/core/__init__.py"]
+    assert {name for name in loaded if any(touches(name, codec) for codec in twice)} == set()
+    assert "vsp.sip.core.transaction" in loaded
 
-    wrong = [
-        f"{where(path, line)} imports {module}"
-        for name in shared
-        if (ROOT / name).is_file()
-        for path in python_files(name)
-        for line, module in imports(path)
-        if any(touches(module, codec) for codec in twice)
-    ]
 
-    assert not wrong, "\n".join(wrong)
+def test_a_media_worker_loads_no_database_no_signalling_and_no_sealed_secret():
+    """docs/decisions/0003: what parses hostile media holds as little as it can."""
+    loaded = loaded_with("import vsp.worker")
+
+    kept_out = ("sqlalchemy", "alembic", "asyncpg", "aiosqlite", "av")
+    kept_out += ("vsp.sip", "vsp.actions", "vsp.web", "vsp.node", "vsp.seal", "vsp.access.authn")
+    assert {name for name in loaded if any(touches(name, other) for other in kept_out)} == set()
+    assert "vsp.media.worker" in loaded

@@ -10,6 +10,7 @@ from vsp.model.ids import ChannelId, GbId, UserId, UtcMicros
 from vsp.model.people import Role, User
 from vsp.model.recording import Container, EndReason, Segment
 from vsp.model.stream import VideoCodec
+from vsp.ports import SegmentIndex
 
 NVR = GbId("34020000001180000001")
 CAMERA = GbId("34020000001320000001")
@@ -90,3 +91,10 @@ def user(number: int = 1, **changes: Any) -> User:
         created_at_us=UtcMicros(START_US),
     )
     return replace(made, **changes)
+
+
+async def row_of(index: SegmentIndex, wanted: Segment) -> Segment | None:
+    """The row of this very object, None when there is none."""
+    until_us = UtcMicros(wanted.start_us + 1)
+    rows = await index.find(wanted.channel_id, wanted.start_us, until_us)
+    return next((row for row in rows if row.key == wanted.key), None)

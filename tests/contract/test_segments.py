@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.contract.samples import MINUTE_US, START_US, segment
+from tests.contract.samples import MINUTE_US, START_US, row_of, segment
 from vsp.errors import Invalid
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.recording import Container, EndReason
@@ -33,10 +33,10 @@ async def test_a_committed_segment_comes_back_as_it_was(store: Store):
 
     await store.segments.commit([plain, rich, bare])
 
-    assert await store.segments.by_key(plain.key) == plain
-    assert await store.segments.by_key(rich.key) == rich
-    assert await store.segments.by_key(bare.key) == bare
-    assert await store.segments.by_key("v1/other") is None
+    assert await row_of(store.segments, plain) == plain
+    assert await row_of(store.segments, rich) == rich
+    assert await row_of(store.segments, bare) == bare
+    assert await row_of(store.segments, segment(9)) is None
 
 
 async def test_committing_again_is_nothing_and_never_rewrites(store: Store):
@@ -44,7 +44,7 @@ async def test_committing_again_is_nothing_and_never_rewrites(store: Store):
 
     await store.segments.commit([replace(segment(0), sha256="00" * 32), segment(1), segment(1)])
 
-    assert (await store.segments.by_key(segment(0).key)) == segment(0)
+    assert (await row_of(store.segments, segment(0))) == segment(0)
     assert len(await store.segments.find(CHANNEL, at(0), at(10))) == 2
     await store.segments.commit([])
 
@@ -55,7 +55,7 @@ async def test_a_batch_with_one_bad_row_writes_none(store: Store):
     with pytest.raises(Invalid):
         await store.segments.commit([segment(0), beyond])
 
-    assert await store.segments.by_key(segment(0).key) is None
+    assert await row_of(store.segments, segment(0)) is None
 
 
 async def test_find_gives_what_overlaps_by_start_and_nothing_else(store: Store):
@@ -83,14 +83,12 @@ async def test_find_sees_a_segment_that_began_long_before(store: Store):
     assert await store.segments.find(CHANNEL, at(22 * 60), at(22 * 60 + 1)) == [long]
 
 
-async def test_next_after_and_last_end(store: Store):
-    assert await store.segments.last_end_us(CHANNEL) is None
+async def test_next_after_is_the_first_that_starts_then_or_later(store: Store):
     assert await store.segments.next_after(CHANNEL, at(0)) is None
 
     overlong = segment(1, end_us=at(30))
     await store.segments.commit([segment(0), overlong, segment(5), segment(9, channel="c2")])
 
-    assert await store.segments.last_end_us(CHANNEL) == at(30)
     assert (await store.segments.next_after(CHANNEL, at(1))) == overlong, "a start there counts"
     assert (await store.segments.next_after(CHANNEL, at(1.01))) == segment(5)
     assert await store.segments.next_after(CHANNEL, at(5.01)) is None
@@ -128,5 +126,5 @@ async def test_readers_do_not_wait_for_a_writer(store: Store):
     writing = [asyncio.create_task(store.segments.commit(batch)) for batch in batches]
     async with asyncio.timeout(20):
         for _ in range(20):
-            assert await store.segments.by_key(segment(0).key) == segment(0)
+            assert await row_of(store.segments, segment(0)) == segment(0)
         await asyncio.gather(*writing)

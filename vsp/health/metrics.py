@@ -26,7 +26,6 @@ LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 COUNTERS: Mapping[str, Declaration] = {
     "vsp_sip_requests": Declaration("SIP requests received, by method.", ("method",)),
     "vsp_sip_responses": Declaration("SIP responses sent, by status class.", ("status",)),
-    "vsp_sip_malformed": Declaration("Datagrams or frames that were not SIP."),
     "vsp_sip_refused": Declaration("Requests refused, by reason.", ("reason",)),
     "vsp_sip_keepalives": Declaration("Keepalives accepted."),
     "vsp_sip_registers": Declaration("REGISTERs, by outcome.", ("result",)),

@@ -77,20 +77,6 @@ class SqlSegmentIndex:
             .order_by(table.start_us, table.key)
             .limit(1)
         )
-        return await self._one(query)
-
-    async def last_end_us(self, channel_id: ChannelId) -> UtcMicros | None:
-        """The latest recorded instant of the channel."""
-        query = sa.select(sa.func.max(segments.c.end_us)).where(segments.c.channel_id == channel_id)
-        async with self._database.read() as connection:
-            end_us = (await connection.execute(query)).scalar_one()
-        return None if end_us is None else UtcMicros(end_us)
-
-    async def by_key(self, key: str) -> Segment | None:
-        """The segment of an object."""
-        return await self._one(sa.select(segments).where(segments.c.key == key))
-
-    async def _one(self, query: sa.Select[Any]) -> Segment | None:
         async with self._database.read() as connection:
             row = (await connection.execute(query)).first()
         return None if row is None else _segment(row)

@@ -42,6 +42,10 @@ class Hint(IntEnum):
     TIMESTAMP = 1
 
 
+HINTS = tuple(Hint)
+"""Looped over for each picture, and looping over the Enum itself is slow."""
+
+
 class PictureAssembler:
     """`add` pieces in order, `hint` and `broken` as the wire shows it; pictures go to `out`.
 
@@ -118,7 +122,7 @@ class PictureAssembler:
                 return
         self._append(piece, pts, dts, rtp_ts, arrival_us)
         if not self._coded:
-            self._coded = self._has_slice(piece)
+            self._coded = self._is_slice(piece, begin) or self._has_slice(piece)
 
     def hint(self, hint: Hint) -> None:
         """All that came before belongs to whole PES, and the wire says that a picture is over."""
@@ -152,6 +156,8 @@ class PictureAssembler:
         if self._declared is VideoCodec.OTHER:
             self.codec = VideoCodec.OTHER
             return
+        if self.codec is not None and nal.is_plain_slice(self.codec, piece[begin]):
+            return  # nearly every picture, and no parameter set is before it
         seen = _shown_codec(piece, begin)
         if seen is not None and self._declared not in (seen, None):
             self._oddities.add("psm-wrong-codec")
@@ -205,6 +211,12 @@ class PictureAssembler:
             at = piece.find(b"\0\0\1", at + 3)
         return 0
 
+    def _is_slice(self, piece: bytes, begin: int) -> bool:
+        """Whether the unit that begins the piece is one; `begin` 0: no unit does."""
+        codec = self.codec
+        assert codec is not None
+        return begin > 0 and nal.is_vcl(codec, nal.nal_type(codec, piece[begin]))
+
     def _has_slice(self, piece: bytes) -> bool:
         """Stops at the first slice, so that its data are not searched twice."""
         codec = self.codec
@@ -220,7 +232,7 @@ class PictureAssembler:
 
     def _confirm(self) -> None:
         """A picture begins: whoever said that the last one was over was right."""
-        for hint in Hint:
+        for hint in HINTS:
             if hint in self._hinted or hint is self._ended_by:
                 self._trust[hint] = min(self._trust[hint] + 1, TRUST_NEEDED)
         self._ended_by = None
@@ -235,7 +247,7 @@ class PictureAssembler:
             return
         if begin and not nal.is_vcl(codec, nal.nal_type(codec, piece[begin])):
             return
-        for hint in Hint:
+        for hint in HINTS:
             if hint in self._hinted or hint is self._ended_by:
                 self._trust[hint] = -self._penalty[hint]
                 self._penalty[hint] *= DISTRUST_GROWTH

@@ -115,6 +115,14 @@ def is_vcl(codec: VideoCodec, kind: int) -> bool:
     return kind < 32 if codec is VideoCodec.H265 else 1 <= kind <= 5
 
 
+def is_plain_slice(codec: VideoCodec, first_byte: int) -> bool:
+    """Whether this is the slice that most pictures begin with: none of a key picture, and nothing
+    that a parameter set, delimiter or SEI of the other codec could be read as."""
+    if codec is VideoCodec.H265:
+        return first_byte in (0x00, 0x02)
+    return first_byte & 0x9F == H264_SLICE
+
+
 def begins_picture(codec: VideoCodec, data: bytes, begin: int, end: int) -> bool:
     """Whether this unit, after a coded picture, starts another one.
 

@@ -78,11 +78,10 @@ class Timeline:
         duration_90k  of the unit itself, if known (audio); 0 otherwise
         """
         scale = self._scale.update(rtp_ts, arrival_us)
-        fallback = self._fallback(rtp_ts, arrival_us, duration_90k, scale)
-        waited_90k = max(arrival_us - self._arrival_us, 0) * 9 // 100 if self._arrival_us else 0
+        before = self._rtp, self._arrival_us
         self._rtp, self._arrival_us = rtp_ts, arrival_us
         if pts is None:
-            return self._bridge(fallback)
+            return self._bridge(self._fallback(before, duration_90k, scale))
         if dts is not None and dts != pts:
             self._saw_dts = True
         raw = pts if dts is None else dts
@@ -93,21 +92,21 @@ class Timeline:
         if self._reordering(ahead):
             return self._reordered(candidate)
         moved, self._pts = pts != self._pts, pts
-        if 0 < ahead <= waited_90k + AHEAD_MAX_90K:
+        shown_later = _signed(pts - raw) if pts != raw else 0
+        if 0 < ahead <= AHEAD_MAX_90K + _waited_90k(before[1], arrival_us):
             self._accept(candidate, ahead)
         elif self._squeezable(ahead, pts != raw and moved):
             self._last += 1
-            return candidate + _signed(pts - raw), self._last
+            return candidate + shown_later, self._last
         else:
-            self._repair(ahead, fallback)
-        return self._last + _signed(pts - raw), self._last
+            self._repair(ahead, self._fallback(before, duration_90k, scale))
+        return self._last + shown_later, self._last
 
     def at(self, arrival_us: int) -> int | None:
         """What this track shows at a moment of arrival; None before its first unit."""
         if self._last is None:
             return None
-        waited_us = max(arrival_us - self._arrival_us, 0) if self._arrival_us else 0
-        return self._last + min(waited_us * 9 // 100, AHEAD_MAX_90K)
+        return self._last + min(_waited_90k(self._arrival_us, arrival_us), AHEAD_MAX_90K)
 
     def align(self, at_90k: int, pts: int) -> None:
         """Before the first `place`: its `pts` shall be `at_90k`.
@@ -175,19 +174,21 @@ class Timeline:
         self._last = fallback if self._last is None else self._last + fallback
         return self._last, self._last
 
-    def _fallback(self, rtp_ts: int, arrival_us: int, duration_90k: int, scale: float) -> int:
-        """The step to the next unit without help from its PTS; always positive."""
+    def _fallback(self, before: tuple[int | None, int], duration_90k: int, scale: float) -> int:
+        """The step from the unit `before` (RTP timestamp, arrival) to this one without help from
+        its PTS; always positive. Without a unit before, where this one stands."""
+        rtp_ts, (rtp_before, before_us) = self._rtp, before
+        assert rtp_ts is not None
         if self._last is None:
             return rtp_ts
         if duration_90k > 0:
             return duration_90k
-        if self._rtp is not None:
-            step = int((((rtp_ts - self._rtp + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)) * scale)
+        if rtp_before is not None:
+            step = int((((rtp_ts - rtp_before + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)) * scale)
             if RTP_STEP_MIN_90K <= step <= AHEAD_MAX_90K:
                 return step
-        if self._arrival_us and arrival_us - self._arrival_us > AHEAD_MAX_90K * 100 // 9:
-            return (arrival_us - self._arrival_us) * 9 // 100
-        return self._step
+        waited_90k = _waited_90k(before_us, self._arrival_us)
+        return waited_90k if waited_90k > AHEAD_MAX_90K else self._step
 
     # ---- B-frames without DTS ----
 
@@ -234,6 +235,11 @@ class _RtpScale:
                 if 0.7 < counted * 1e6 / (hz * max(passed_us, 1)) < 1.4:
                     self._factor = factor
         return self._factor
+
+
+def _waited_90k(since_us: int, arrival_us: int) -> int:
+    """Time between two arrivals; 0 where one is not known or the clock was set back."""
+    return max(arrival_us - since_us, 0) * 9 // 100 if since_us else 0
 
 
 def _signed(difference: int) -> int:
