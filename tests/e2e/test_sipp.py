@@ -54,7 +54,9 @@ async def test_sipp_registers_200_imported_devices(tmp_path: Path, transport: st
     platform = Platform(tmp_path, port_first=36000, workers=1)
     async with platform:
         devices = [
-            (f"3402000000132{number:07d}", secrets.token_urlsafe(12)) for number in range(DEVICES)
+            # sipp takes a password that begins with 0x for a hexadecimal key
+            (f"3402000000132{number:07d}", f"pw-{secrets.token_hex(8)}")
+            for number in range(DEVICES)
         ]
         csv = "gb_id,password\n" + "\n".join(",".join(device) for device in devices)
         answer = await platform.post("/devices:import", {"csv": csv})

@@ -136,8 +136,9 @@ class MediaSession:
         """The answer is known. The same again does nothing. Raises Unsupported, Conflict."""
         if remote == self._remote or self._port is None:
             return
+        depacketizers = _depacketizers(remote)
         if self._remote is None:
-            self._depacketizers = _depacketizers(remote)
+            self._depacketizers = depacketizers
         else:
             self._begin_anew(self._port, self._remote, remote)
         joined = frozenset(pt for pt, name in remote.payloads if name.upper() == "PS")

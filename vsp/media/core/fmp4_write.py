@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from vsp.errors import Invalid, Unsupported
@@ -32,6 +33,9 @@ NON_SYNC_SAMPLE = 0x01010000
 _UNITY_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 _LANGUAGE_UND = 0x55C4
+
+_SAMPLE = struct.Struct(">IIIi")
+"""Duration, size, flags, composition offset: one row of a trun (ISO 14496-12 8.8.8)."""
 
 # tfhd: default-base-is-moof. trun: data offset; per sample duration, size, flags, composition.
 _TFHD_FLAGS = 0x020000
@@ -257,58 +261,58 @@ def _esds(config: bytes) -> bytes:
 # ---- fragments ------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A sample waiting for its duration."""
-
-    size: int
-    dts: int
-    offset: int
-    key: bool
-    duration: int
-
-
 class _Pending:
-    """The samples of one track that go into the next fragment."""
+    """The samples of one track that go into the next fragment.
+
+    Kept as they come, because that happens for each picture, and written in `run`, once for all.
+
+    written_to    decode time of the last sample in a fragment
+    duration_90k  of the last fragment's samples
+    """
 
     def __init__(self, track: Track) -> None:
         self.track = track
-        self.entries: list[_Entry] = []
-        self.buffers: list[bytes | memoryview] = []
-        self.size = 0
-        self.damaged = 0
-        self.step = STEP_90K
+        self.units: list[AccessUnit] = []
+        self.times: list[int] = []
         self.written_to: int | None = None
+        self.duration_90k = 0
+        self._step = STEP_90K
 
     def add(self, au: AccessUnit) -> None:
-        entries = self.entries
-        if au.kind == "video":
-            size = _lengths_for_start_codes(au, self.buffers)
-        else:
-            self.buffers.append(au.data)
-            size = len(au.data)
         dts = au.dts_90k
-        if entries:
-            before = entries[-1]
-            # Never zero: MSE drops samples without duration.
-            before.duration = self.step = max(dts - before.dts, 1)
-            dts = before.dts + before.duration
-        entries.append(_Entry(size, dts, au.pts_90k - dts, au.key, au.duration_90k))
-        self.size += size
-        self.damaged += au.damaged
+        if self.times and dts <= self.times[-1]:
+            dts = self.times[-1] + 1  # a duration is never zero: MSE drops samples without one
+        self.times.append(dts)
+        self.units.append(au)
 
-    def close(self, end_dts_90k: int | None) -> None:
-        """Give the last sample its duration."""
-        last = self.entries[-1]
-        if end_dts_90k is not None and end_dts_90k > last.dts:
-            last.duration = end_dts_90k - last.dts
-        elif last.duration <= 0:
-            last.duration = self.step
-        self.written_to = last.dts
+    def run(
+        self, origin_90k: int, end_dts_90k: int | None, buffers: list[bytes | memoryview]
+    ) -> SampleRun:
+        """All of them, their data added to `buffers`. Begins anew."""
+        units, times = self.units, self.times
+        self.units, self.times = [], []
+        durations = self._durations(units, times, end_dts_90k)
+        self.written_to, self.duration_90k = times[-1], sum(durations)
+        append = _append_nals if self.track.kind == "video" else _append_whole
+        sizes = [append(au, buffers) for au in units]
+        flags = [SYNC_SAMPLE if au.key else NON_SYNC_SAMPLE for au in units]
+        offsets = [_clamped(au.pts_90k - dts) for au, dts in zip(units, times, strict=True)]
+        table = b"".join(map(_SAMPLE.pack, durations, sizes, flags, offsets))
+        base = max(times[0] - origin_90k, 0)
+        return SampleRun(self.track.id, base, len(units), table, sum(sizes))
 
-    def clear(self) -> None:
-        self.entries, self.buffers = [], []
-        self.size = self.damaged = 0
+    def _durations(
+        self, units: list[AccessUnit], times: list[int], end_dts_90k: int | None
+    ) -> list[int]:
+        """Each lasts until the next; the last one until the given end, or as long as is usual."""
+        durations = [after - dts for dts, after in pairwise(times)]
+        if durations:
+            self._step = durations[-1]
+        if end_dts_90k is not None and end_dts_90k > times[-1]:
+            last = end_dts_90k - times[-1]
+        else:
+            last = units[-1].duration_90k or self._step
+        return [*durations, last]
 
 
 class Fragmenter:
@@ -333,7 +337,7 @@ class Fragmenter:
     @property
     def pending(self) -> int:
         """Samples added since the last fragment."""
-        return sum(len(pending.entries) for pending in self._pending)
+        return sum(len(pending.units) for pending in self._pending)
 
     @property
     def full(self) -> bool:
@@ -350,7 +354,7 @@ class Fragmenter:
         if pending is None:
             return False
         late = pending.written_to is not None and au.dts_90k <= pending.written_to
-        if late or len(pending.entries) >= SAMPLES_MAX:
+        if late or len(pending.units) >= SAMPLES_MAX:
             self.refused += 1
             return False
         pending.add(au)
@@ -361,27 +365,24 @@ class Fragmenter:
 
         The last picture lasts until `end_dts_90k`, or as long as the one before it.
         """
-        tracks = [pending for pending in self._pending if pending.entries]
+        tracks = [pending for pending in self._pending if pending.units]
         if not tracks:
             return None
+        first = tracks[0].units
+        buffers: list[bytes | memoryview] = []
+        runs: list[SampleRun] = []
         for pending in tracks:
-            pending.close(end_dts_90k if pending.track.kind == "video" else None)
+            end = end_dts_90k if pending.track.kind == "video" else None
+            runs.append(pending.run(self._origin_90k, end, buffers))
         self._sequence += 1
-        first = tracks[0]
-        runs = [SampleRun.of(pending, self._origin_90k) for pending in tracks]
-        data = write_fragment(self._sequence, runs, [b for p in tracks for b in p.buffers])
-        last = first.entries[-1]
-        fragment = Fragment(
-            data=data,
-            key=first.entries[0].key,
+        return Fragment(
+            data=write_fragment(self._sequence, runs, buffers),
+            key=first[0].key,
             base_dts_90k=runs[0].base,
-            duration_90k=last.dts + last.duration - first.entries[0].dts,
-            samples=len(first.entries),
-            damaged=first.damaged,
+            duration_90k=tracks[0].duration_90k,
+            samples=len(first),
+            damaged=sum(au.damaged for au in first),
         )
-        for pending in tracks:
-            pending.clear()
-        return fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,21 +394,6 @@ class SampleRun:
     count: int
     table: bytes
     size: int
-
-    @classmethod
-    def of(cls, pending: _Pending, origin_90k: int) -> SampleRun:
-        table = b"".join(
-            struct.pack(
-                ">IIIi",
-                entry.duration,
-                entry.size,
-                SYNC_SAMPLE if entry.key else NON_SYNC_SAMPLE,
-                _clamped(entry.offset),
-            )
-            for entry in pending.entries
-        )
-        base = max(pending.entries[0].dts - origin_90k, 0)
-        return cls(pending.track.id, base, len(pending.entries), table, pending.size)
 
 
 def write_fragment(
@@ -450,7 +436,7 @@ def _traf_header(run: SampleRun, data_offset: int) -> bytes:
     )
 
 
-def _lengths_for_start_codes(au: AccessUnit, buffers: list[bytes | memoryview]) -> int:
+def _append_nals(au: AccessUnit, buffers: list[bytes | memoryview]) -> int:
     """Append the sample (four-byte lengths, ISO 14496-15 5.3.2) to `buffers`; returns its size."""
     view = memoryview(au.data)
     size = 0
@@ -460,6 +446,11 @@ def _lengths_for_start_codes(au: AccessUnit, buffers: list[bytes | memoryview]) 
         buffers.append(view[begin:end])
         size += length + 4
     return size
+
+
+def _append_whole(au: AccessUnit, buffers: list[bytes | memoryview]) -> int:
+    buffers.append(au.data)
+    return len(au.data)
 
 
 def _clamped(offset: int) -> int:
