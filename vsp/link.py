@@ -34,6 +34,7 @@ from vsp.model.stream import (
     SessionPort,
     SessionSpec,
     SessionStatus,
+    TroubleChanged,
     ViewEnded,
     ViewEndpoint,
     ViewSpec,
@@ -88,6 +89,7 @@ EVENTS: Mapping[str, type[WorkerEvent]] = {
     "view_ended": ViewEnded,
     "segments_wanted": SegmentsWanted,
     "segment_closed": SegmentClosed,
+    "trouble_changed": TroubleChanged,
 }
 _EVENT_NAMES = {kind: name for name, kind in EVENTS.items()}
 
@@ -145,6 +147,7 @@ CALLS: Mapping[str, Call] = {
     "feed_segments": Call({"view_id": str, "segments": tuple[Segment, ...], "until_us": int}),
     "sessions": Call({}),
     "open_segments": Call({}),
+    "held_keys": Call({}),
     "acknowledge": Call({"seq": int}),
     "info": Call({}),
 }
@@ -235,6 +238,9 @@ class WorkerLink:
 
     async def open_segments(self) -> Sequence[OpenSegment]:
         return from_wire(tuple[OpenSegment, ...], await self._call("open_segments"))
+
+    async def held_keys(self) -> Sequence[str]:
+        return from_wire(tuple[str, ...], await self._call("held_keys"))
 
     async def acknowledge(self, seq: int) -> None:
         await self._call("acknowledge", seq=seq)

@@ -49,6 +49,7 @@ from vsp.model.stream import (
     SessionPort,
     SessionSpec,
     SessionStatus,
+    TroubleChanged,
     ViewEnded,
     ViewEndpoint,
     ViewSpec,
@@ -214,6 +215,13 @@ class SegmentIndex(Protocol):
         ...
 
     async def next_after(self, channel_id: ChannelId, at_us: UtcMicros) -> Segment | None: ...
+    async def by_key(self, keys: Sequence[str]) -> Mapping[str, Segment]:
+        """The rows of those objects; keys without a row are left out."""
+        ...
+
+    async def walk(self, after: str, limit: int) -> Sequence[Segment]:
+        """Every row, in the order of keys (by code point): the first `limit` behind `after`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +229,24 @@ class ObjectInfo:
     key: str
     size_bytes: int
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """An upload under way. begun_us: by the store's clock."""
+
+    key: str
+    upload_id: str
+    begun_us: UtcMicros
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    """A part that has arrived. `tag` is what `complete` wants for it."""
+
+    number: int
+    size_bytes: int
+    tag: str
 
 
 class ObjectStore(Protocol):
@@ -241,6 +267,17 @@ class ObjectStore(Protocol):
         ...
 
     async def abort(self, key: str, upload_id: str) -> None: ...
+    def uploads(self, prefix: str) -> AsyncIterator[UploadInfo]:
+        """Uploads under way of keys that begin so, whoever began them; in no order."""
+        ...
+
+    async def parts(self, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """What has arrived of an upload, by number: enough for any process to complete it.
+
+        NotFound once it is complete or aborted.
+        """
+        ...
+
     async def put(self, key: str, data: bytes, metadata: Mapping[str, str]) -> ObjectInfo: ...
     async def stat(self, key: str) -> ObjectInfo: ...
     async def read(self, key: str, offset: int, length: int) -> bytes:
@@ -382,7 +419,7 @@ class StreamBook(Protocol):
     async def attempts(self, channel_id: ChannelId, limit: int = 50) -> Sequence[Attempt]: ...
 
 
-WorkerEvent = SessionChanged | ViewEnded | SegmentsWanted | SegmentClosed
+WorkerEvent = SessionChanged | ViewEnded | SegmentsWanted | SegmentClosed | TroubleChanged
 
 
 class MediaControl(Protocol):
@@ -412,12 +449,16 @@ class MediaControl(Protocol):
 
     async def sessions(self) -> Sequence[SessionStatus]: ...
     async def open_segments(self) -> Sequence[OpenSegment]: ...
+    async def held_keys(self) -> Sequence[str]:
+        """Objects that this worker is still at work on, up to the commit of their rows."""
+        ...
+
     async def acknowledge(self, seq: int) -> None:
         """Rows up to and including `seq` are committed; the journal may forget them."""
         ...
 
     def events(self) -> AsyncIterator[WorkerEvent]:
-        """Unacknowledged journal entries first, then everything as it happens."""
+        """Unacknowledged entries and present troubles first, then everything as it happens."""
         ...
 
 

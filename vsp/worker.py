@@ -24,6 +24,7 @@ from vsp.access.ticket import TicketVerifier, load_verifier
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import Config, load
 from vsp.errors import Conflict, Denied, Invalid, Unavailable, VspError
+from vsp.media.machine import ThisMachine
 from vsp.media.worker import MediaWorker
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Ticket
@@ -89,17 +90,11 @@ async def serve(config: Config, index: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     objects = open_objects(config)
+    clock, ids = SystemClock(), SystemIds()
     try:
-        worker = MediaWorker(
-            config,
-            index,
-            SystemClock(),
-            SystemIds(),
-            objects,
-            LateVerifier(config.data_dir / "keys"),
-            await server_tls(config),
-        )
-        async with worker:
+        machine = ThisMachine(config, index, clock, ids, await server_tls(config))
+        verify = LateVerifier(config.data_dir / "keys")
+        async with MediaWorker(config, index, clock, ids, objects, verify, machine) as worker:
             log.info("media worker ready", worker=index, http_port=worker.http_port)
             while not stop.is_set():
                 failure = worker.failed()

@@ -144,6 +144,50 @@ async def test_another_process_can_finish_what_one_began(
     assert await objects.complete(key, upload_id, [first, second]) == whole
 
 
+async def test_who_knows_nothing_of_an_upload_can_find_and_finish_it(
+    objects: Objects, prefix: str
+):
+    key = prefix + KEY
+    first, last = os.urandom(PART_BYTES), b"the end"
+    upload_id = await objects.begin(key, META)
+    second_tag = await objects.put_part(key, upload_id, 2, last)
+    first_tag = await objects.put_part(key, upload_id, 1, first)
+
+    [found] = [upload async for upload in objects.uploads(prefix)]
+    parts = await objects.parts(found.key, found.upload_id)
+    whole = await objects.complete(found.key, found.upload_id, [part.tag for part in parts])
+
+    assert (found.key, found.upload_id) == (key, upload_id)
+    assert found.begun_us > 1_600_000_000_000_000
+    assert [(p.number, p.size_bytes, p.tag) for p in parts] == [
+        (1, PART_BYTES, first_tag),
+        (2, len(last), second_tag),
+    ]
+    assert whole == ObjectInfo(key, PART_BYTES + len(last), META)
+    assert await objects.read(key, PART_BYTES, len(last)) == last
+
+
+async def test_uploads_are_listed_by_prefix_until_they_end(objects: Objects, prefix: str):
+    done = await objects.begin(prefix + "a/done", {})
+    tag = await objects.put_part(prefix + "a/done", done, 1, b"x")
+    dropped = await objects.begin(prefix + "a/dropped", {})
+    empty = await objects.begin(prefix + "b/empty", {})
+
+    async def listed(beginning: str) -> set[str]:
+        return {upload.upload_id async for upload in objects.uploads(prefix + beginning)}
+
+    assert await listed("") == {done, dropped, empty}
+    assert await listed("a/") == {done, dropped}
+    assert await objects.parts(prefix + "b/empty", empty) == []
+    await objects.complete(prefix + "a/done", done, [tag])
+    await objects.abort(prefix + "a/dropped", dropped)
+    assert await listed("") == {empty}
+    for key, upload_id in (("a/done", done), ("a/dropped", dropped)):
+        with pytest.raises(NotFound):
+            await objects.parts(prefix + key, upload_id)
+    await objects.abort(prefix + "b/empty", empty)
+
+
 async def test_an_aborted_upload_is_gone_and_aborting_twice_is_nothing(
     objects: Objects, prefix: str
 ):

@@ -21,17 +21,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.media.core import clips, packer
 from vsp.access.ticket import TicketSigner
+from vsp.blocking import IoPool
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import Config
+from vsp.disk import SystemDisk
 from vsp.link import WorkerLink, socket_path
+from vsp.media.chunks import ChunkWriter, OnWritten, Writer, WriterThread
 from vsp.media.core.au import AccessUnit
 from vsp.media.core.nal import split
+from vsp.media.machine import ThisMachine
+from vsp.media.spool import Spool
 from vsp.media.worker import MediaWorker
 from vsp.model.device import MediaTransport
 from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId, WorkerId
 from vsp.model.people import Ticket
 from vsp.model.stream import RemoteMedia, SessionSpec, VideoCodec, ViewKind, ViewSpec
 from vsp.store import Objects, open_objects
+from vsp.store.blobs import FolderObjects
+from vsp.store.folder import Folder
 
 CHANNEL = ChannelId("018f00000001aaaa")
 SSRC = 0x0BADF00D
@@ -69,6 +76,19 @@ def settings(folder: Path, **sections: dict[str, object]) -> Config:
             "recording": recording | sections.get("recording", {}),
         }
     )
+
+
+def open_spool(folder: Path, bytes_max: int = 1 << 30, fsync_interval_s: float = 0.05) -> Spool:
+    """A spool on the real disk, written by a real thread; not started."""
+
+    def writer(core: ChunkWriter, on_written: OnWritten) -> Writer:
+        return WriterThread(core, on_written, SystemClock())
+
+    return Spool(folder, SystemDisk(), IoPool("test", 2), writer, bytes_max, fsync_interval_s)
+
+
+def folder_objects(root: Path) -> FolderObjects:
+    return FolderObjects(Folder(root), IoPool("test", 2))
 
 
 class Rig:
@@ -118,9 +138,9 @@ async def running(config: Config, tls: ssl.SSLContext | None = None) -> AsyncIte
     """A worker in this process, with a listener for its events."""
     signer = TicketSigner(Ed25519PrivateKey.generate())
     objects = open_objects(config)
-    worker = MediaWorker(
-        config, 0, SystemClock(), SystemIds(), objects, signer.verifier().verify, tls
-    )
+    clock, ids = SystemClock(), SystemIds()
+    machine = ThisMachine(config, 0, clock, ids, tls)
+    worker = MediaWorker(config, 0, clock, ids, objects, signer.verifier().verify, machine)
     async with worker:
         rig = Rig(worker, signer, objects)
         listening = asyncio.create_task(_listen(rig))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.media.rig import folder_objects, open_spool
 from tests.media.test_journal import SEGMENT
 from tests.media.test_spool import fragment, head, media, opened
 from vsp.errors import NotFound, Unavailable
 from vsp.media import archive as module
 from vsp.media.archive import FED_ROWS_MAX, Finder, Rows, Source
-from vsp.media.spool import Spool, SpooledSegment
+from vsp.media.spool import SpooledSegment
 from vsp.model.ids import ChannelId, UtcMicros, ViewId
 from vsp.model.recording import EndReason, Segment
 from vsp.model.stream import SegmentsWanted, ViewKind, ViewSpec
@@ -54,8 +55,8 @@ class Node:
         spec = ViewSpec(
             ViewId("p1"), ViewKind.PLAYBACK, ChannelId("c1"), None, UtcMicros(0), self.end_us
         )
-        self.spool = Spool(self.folder / "log", 1 << 30)
-        self.objects = FolderObjects(self.folder / "objects")
+        self.spool = open_spool(self.folder / "log")
+        self.objects = folder_objects(self.folder / "objects")
         self.finder = Finder(spec, self.objects, self.spool, self, Clock(), self.want)
 
     def spooled(self, channel_id: ChannelId) -> Sequence[SpooledSegment]:
@@ -184,7 +185,7 @@ def test_rows_are_bounded_and_forget_the_oldest():
 
 
 async def test_a_source_reads_the_object_once_the_spool_has_let_go(tmp_path: Path):
-    objects = FolderObjects(tmp_path / "objects")
+    objects = folder_objects(tmp_path / "objects")
     async with opened(tmp_path / "log") as spool:
         segment = spool.begin(head(), b"init" * 100)
         spool.append(segment, fragment(0), media(0))
@@ -215,7 +216,7 @@ async def test_an_object_that_is_gone_is_told_and_a_busy_store_is_tried_again(
             return await super().read(key, offset, length)
 
     objects = Busy(tmp_path / "objects")
-    source = Source(objects, Spool(tmp_path / "log", 1 << 30), minute(1), None)
+    source = Source(objects, open_spool(tmp_path / "log"), minute(1), None)
 
     with pytest.raises(NotFound):
         await source.init()
@@ -226,8 +227,8 @@ async def test_an_object_that_is_gone_is_told_and_a_busy_store_is_tried_again(
 
 
 def test_a_stored_segment_has_one_part_for_each_key_picture(tmp_path: Path):
-    spool = Spool(tmp_path, 1 << 30)
-    source = Source(FolderObjects(tmp_path), spool, minute(2), None)
+    spool = open_spool(tmp_path)
+    source = Source(folder_objects(tmp_path), spool, minute(2), None)
 
     assert [(part.start_us, part.offset, part.length) for part in source.parts()] == [
         (2 * MINUTE_US, 600, 200),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vsp.disk import SystemDisk
 from vsp.errors import Unavailable
 from vsp.media.journal import Journal
 from vsp.model.ids import ChannelId, UtcMicros
@@ -44,12 +45,12 @@ def segments(count: int, first: int = 0) -> list[Segment]:
 
 def test_entries_come_back_after_a_restart_until_they_are_acknowledged(tmp_path: Path):
     file = tmp_path / "journal"
-    journal = Journal(file)
+    journal = Journal(file, SystemDisk())
     journal.append(segments(3))
     journal.acknowledge(2)
     journal.close()
 
-    again = Journal(file)
+    again = Journal(file, SystemDisk())
 
     [left] = again.unacknowledged()
     assert (left.seq, left.segment) == (3, segments(3)[2])
@@ -58,12 +59,12 @@ def test_entries_come_back_after_a_restart_until_they_are_acknowledged(tmp_path:
 
 def test_numbers_go_on_after_a_restart_with_nothing_left(tmp_path: Path):
     file = tmp_path / "journal"
-    journal = Journal(file)
+    journal = Journal(file, SystemDisk())
     journal.append(segments(2))
     journal.acknowledge(2)
     journal.close()
 
-    again = Journal(file)
+    again = Journal(file, SystemDisk())
     [entry] = again.append(segments(1, first=2))
 
     assert entry.seq == 3
@@ -71,7 +72,7 @@ def test_numbers_go_on_after_a_restart_with_nothing_left(tmp_path: Path):
 
 
 def test_a_key_that_waits_keeps_its_number(tmp_path: Path):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", SystemDisk())
     first = journal.append(segments(2))
 
     again = journal.append(segments(3))
@@ -85,13 +86,13 @@ def test_a_key_that_waits_keeps_its_number(tmp_path: Path):
 @pytest.mark.parametrize("lost_bytes", [2, 10, 200])
 def test_a_torn_last_line_is_dropped_and_the_rest_stays(tmp_path: Path, lost_bytes: int):
     file = tmp_path / "journal"
-    journal = Journal(file)
+    journal = Journal(file, SystemDisk())
     journal.append(segments(3))
     journal.close()
     data = file.read_bytes()
     file.write_bytes(data[:-lost_bytes])
 
-    again = Journal(file)
+    again = Journal(file, SystemDisk())
 
     assert [entry.seq for entry in again.unacknowledged()] == [1, 2]
     assert again.append(segments(1, first=5))[0].seq == 3
@@ -100,19 +101,19 @@ def test_a_torn_last_line_is_dropped_and_the_rest_stays(tmp_path: Path, lost_byt
 
 def test_an_altered_line_is_dropped_alone(tmp_path: Path):
     file = tmp_path / "journal"
-    journal = Journal(file)
+    journal = Journal(file, SystemDisk())
     journal.append(segments(3))
     journal.close()
     file.write_bytes(file.read_bytes().replace(b'"k1"', b'"kX"'))
 
-    again = Journal(file)
+    again = Journal(file, SystemDisk())
 
     assert [entry.segment.key for entry in again.unacknowledged()] == ["k0", "k2"]
     again.close()
 
 
 def test_acknowledging_what_is_unknown_or_older_does_nothing(tmp_path: Path):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", SystemDisk())
     journal.append(segments(2))
 
     journal.acknowledge(0)
@@ -126,7 +127,7 @@ def test_acknowledging_what_is_unknown_or_older_does_nothing(tmp_path: Path):
 def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("vsp.media.journal.REWRITE_BYTES", 10_000)
     file = tmp_path / "journal"
-    journal = Journal(file)
+    journal = Journal(file, SystemDisk())
 
     for n in range(100):
         [entry] = journal.append(segments(1, first=n))
@@ -139,7 +140,7 @@ def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_disk_that_refuses_leaves_no_half_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "journal"
-    journal = Journal(file)
+    journal = Journal(file, SystemDisk())
     journal.append(segments(1))
 
     def full(fd: int) -> None:
@@ -152,6 +153,6 @@ def test_a_disk_that_refuses_leaves_no_half_entry(tmp_path: Path, monkeypatch: p
 
     assert journal.append(segments(1, first=2))[0].seq == 2
     journal.close()
-    again = Journal(file)
+    again = Journal(file, SystemDisk())
     assert [entry.segment.key for entry in again.unacknowledged()] == ["k0", "k2"]
     again.close()

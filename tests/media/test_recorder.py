@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.rig import CHANNEL, GOP, STEP_90K, access_units, decoded
+from tests.media.rig import CHANNEL, GOP, STEP_90K, access_units, decoded, open_spool
 from vsp.errors import Exhausted, Invalid
 from vsp.media.core.au import AccessUnit
 from vsp.media.core.fmp4 import (
@@ -80,7 +80,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    spool = Spool(tmp_path, 1 << 30, 0.1)
+    spool = open_spool(tmp_path)
     spool.start()
     yield Bench(spool)
     await spool.close()

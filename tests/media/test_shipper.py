@@ -10,23 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.rig import until
+from tests.media.rig import open_spool, until
 from tests.media.test_spool import fragment, head, media, whole, write
+from vsp.blocking import IoPool
+from vsp.clock import SystemClock
+from vsp.disk import SystemDisk
 from vsp.errors import NotFound, Unavailable
 from vsp.media import shipper as module
 from vsp.media.journal import Journal
 from vsp.media.shipper import Shipper
-from vsp.media.spool import Spool
 from vsp.model.recording import EndReason, SegmentClosed
 from vsp.ports import ObjectInfo
 from vsp.store.blobs import FolderObjects
+from vsp.store.folder import Folder
 
 
 class Weather(FolderObjects):
     """A real folder whose calls can be made to fail, by name."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
+        super().__init__(Folder(root), IoPool("test", 2))
         self.failing: dict[str, list[Exception]] = {}
         self.calls: list[str] = []
 
@@ -59,11 +62,18 @@ class Bench:
     is_closed: bool = False
 
     def __post_init__(self) -> None:
-        self.spool = Spool(self.folder / "log", 1 << 30, 0.05)
+        self.spool = open_spool(self.folder / "log")
         self.spool.start()
-        self.journal = Journal(self.folder / "journal")
+        self.journal = Journal(self.folder / "journal", SystemDisk())
         self.objects = Weather(self.folder / "objects")
-        self.shipper = Shipper(self.spool, self.objects, self.journal, self.closed.append)
+        self.shipper = Shipper(
+            self.spool,
+            self.objects,
+            self.journal,
+            IoPool("test", 2),
+            SystemClock(),
+            self.closed.append,
+        )
 
     async def object(self, key: str) -> bytes:
         info = await self.objects.stat(key)
@@ -81,7 +91,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(module, "KNOCK_S", 0.01)
     made = Bench(tmp_path)
     yield made
     await made.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.rig import until
+from tests.media.rig import open_spool, until
 from vsp.errors import DataLoss, Exhausted, Invalid
+from vsp.media import chunks
 from vsp.media import spool as module
 from vsp.media.spool import FragmentHead, SegmentHead, Spool, SpooledSegment
 from vsp.model.ids import ChannelId, UtcMicros
@@ -52,7 +53,7 @@ def media(n: int, size: int = 5000) -> bytes:
 
 @asynccontextmanager
 async def opened(folder: Path, bytes_max: int = BIG) -> AsyncIterator[Spool]:
-    spool = Spool(folder, bytes_max, 0.05)
+    spool = open_spool(folder, bytes_max)
     spool.start()
     try:
         yield spool
@@ -220,17 +221,17 @@ async def test_a_full_spool_refuses_media_but_takes_the_reason(tmp_path: Path):
 async def test_a_disk_that_refuses_is_tried_again_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "WRITE_RETRY_S", 0.01)
+    monkeypatch.setattr(chunks, "RETRY_S", 0.01)
     monkeypatch.setattr(module, "QUEUE_BYTES_MAX", 20_000)
     refusing = True
-    real = os.writev
+    real = os.pwritev
 
-    def writev(fd: int, buffers: list[bytes]) -> int:
+    def pwritev(fd: int, buffers: list[bytes], offset: int) -> int:
         if refusing:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(fd, buffers)
+        return real(fd, buffers, offset)
 
-    monkeypatch.setattr(os, "writev", writev)
+    monkeypatch.setattr(os, "pwritev", pwritev)
     async with opened(tmp_path) as spool:
         segment = await write(spool, 3)
         with pytest.raises(Exhausted, match="bytes behind"):

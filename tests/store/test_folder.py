@@ -145,7 +145,7 @@ def test_what_the_disk_says_becomes_one_of_our_kinds(
     def failing(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "fsync", failing)
+    monkeypatch.setattr(os, "fdatasync", failing)
     with pytest.raises(kind):
         folder.put(KEY, b"data", {})
     monkeypatch.undo()

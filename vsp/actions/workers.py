@@ -15,8 +15,14 @@ import structlog
 from vsp.errors import Exhausted, VspError
 from vsp.model.ids import WorkerId
 from vsp.model.recording import SegmentClosed
-from vsp.model.stream import SegmentsWanted, SessionChanged, SessionStatus, ViewEnded
-from vsp.ports import MediaControl
+from vsp.model.stream import (
+    SegmentsWanted,
+    SessionChanged,
+    SessionStatus,
+    TroubleChanged,
+    ViewEnded,
+)
+from vsp.ports import MediaControl, WorkerEvent
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +45,7 @@ class WorkerPool:
         self.on_view_ended: Callable[[ViewEnded], Awaitable[None]] | None = None
         self.on_segments_wanted: Callable[[WorkerId, SegmentsWanted], Awaitable[None]] | None = None
         self.on_segment_closed: Callable[[WorkerId, SegmentClosed], Awaitable[None]] | None = None
+        self.on_trouble: Callable[[WorkerId, TroubleChanged], Awaitable[None]] | None = None
 
     def start(self) -> None:
         self._tasks = [
@@ -97,11 +104,7 @@ class WorkerPool:
                     await self.on_lost(worker.worker_id)
             await asyncio.sleep(RECONNECT_S)
 
-    async def _dispatch(
-        self,
-        worker_id: WorkerId,
-        event: SessionChanged | ViewEnded | SegmentsWanted | SegmentClosed,
-    ) -> None:
+    async def _dispatch(self, worker_id: WorkerId, event: WorkerEvent) -> None:
         match event:
             case SegmentClosed() if self.on_segment_closed is not None:
                 await self.on_segment_closed(worker_id, event)
@@ -111,5 +114,7 @@ class WorkerPool:
                 await self.on_view_ended(event)
             case SegmentsWanted() if self.on_segments_wanted is not None:
                 await self.on_segments_wanted(worker_id, event)
+            case TroubleChanged() if self.on_trouble is not None:
+                await self.on_trouble(worker_id, event)
             case _:
                 pass

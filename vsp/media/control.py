@@ -29,7 +29,6 @@ from vsp.link import (
     from_wire,
     to_wire,
 )
-from vsp.model.recording import SegmentClosed
 from vsp.ports import MediaControl, WorkerEvent
 
 log = structlog.get_logger(__name__)
@@ -58,30 +57,30 @@ class EventBus:
     """Events to every listener, each with its own bounded queue."""
 
     def __init__(self) -> None:
-        self._listeners: set[asyncio.Queue[WorkerEvent | None]] = set()
+        self._listeners: dict[asyncio.Queue[WorkerEvent | None], None] = {}
 
     def publish(self, event: WorkerEvent) -> None:
         """Overflow rule: a listener that is too far behind is cut off and starts over."""
         for queue in tuple(self._listeners):
             if queue.qsize() >= EVENTS_MAX:
-                self._listeners.discard(queue)
+                del self._listeners[queue]
                 queue.put_nowait(None)
             else:
                 queue.put_nowait(event)
 
     async def listen(
-        self, backlog: Callable[[], Sequence[SegmentClosed]]
+        self, backlog: Callable[[], Sequence[WorkerEvent]]
     ) -> AsyncIterator[WorkerEvent]:
         """The backlog, then what is published from now on. An entry may come in both."""
         queue: asyncio.Queue[WorkerEvent | None] = asyncio.Queue()
-        self._listeners.add(queue)
+        self._listeners[queue] = None
         try:
             for entry in backlog():
                 yield entry
             while (event := await queue.get()) is not None:
                 yield event
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
 
 
 class Worker(MediaControl, Protocol):

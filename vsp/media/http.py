@@ -14,19 +14,17 @@ from __future__ import annotations
 import asyncio
 import socket as sockets
 import ssl
-from collections.abc import Callable
 
 import structlog
 from aiohttp import ClientError, WSCloseCode, WSMsgType, web
 from pydantic_core import from_json
 
-from vsp.errors import Conflict, Denied, NotFound, VspError
+from vsp.errors import Conflict, Denied, VspError
 from vsp.link import error_to_wire
 from vsp.media import messages
+from vsp.media.admission import Admission
 from vsp.media.live import View, send_all
-from vsp.model.ids import UtcMicros, ViewId
-from vsp.model.people import Ticket
-from vsp.ports import Clock
+from vsp.model.ids import ViewId
 
 log = structlog.get_logger(__name__)
 
@@ -89,31 +87,26 @@ class ViewerSocket:
 
 
 class ViewerServer:
-    """Admits viewers to views.
-
-    find     the view of an id, if this worker has it
-    verify   the ticket of a text, if it is ours and not expired; raises Denied
-    on_over  told when an admitted viewer is served no more, with the cause
-    """
+    """Lets viewers in, as `admission` says."""
 
     def __init__(
         self,
         worker_id: int,
-        clock: Clock,
-        find: Callable[[ViewId], View | None],
-        verify: Callable[[str, UtcMicros], Ticket],
-        on_over: Callable[[View, str], None],
+        admission: Admission,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`port` 0 takes a free one; it is the real one once we listen."""
+        self.port = port
         self._worker_id = worker_id
-        self._clock = clock
-        self._find = find
-        self._verify = verify
-        self._on_over = on_over
+        self._admission = admission
+        self._host = host
+        self._tls = tls
         self._ticketless = 0
         self._runner: web.AppRunner | None = None
-        self.port = 0
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    async def start(self) -> None:
         """Listen. Raises Conflict naming the setting when the port is taken."""
         app = web.Application(client_max_size=CLIENT_FRAME_BYTES_MAX)
         app.on_response_prepare.append(_plain_headers)
@@ -124,13 +117,14 @@ class ViewerServer:
             app, access_log=None, handle_signals=False, shutdown_timeout=0.5
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls)
+        where = f"{self._host}:{self.port}"
+        site = web.TCPSite(self._runner, self._host, self.port, ssl_context=self._tls)
         try:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
             raise Conflict(
-                f"media.http_port_first: {host}:{port} cannot be opened: {error.strerror}",
+                f"media.http_port_first: {where} cannot be opened: {error.strerror}",
                 next_step="set media.http_port_first to a free range, or to 0",
             ) from error
         self.port = int(self._runner.addresses[0][1])
@@ -149,14 +143,14 @@ class ViewerServer:
         try:
             if text is None and self._ticketless >= TICKETLESS_MAX:
                 raise Denied("too many viewers without a ticket")
-            view = None if text is None else self._admit(text, kind, view_id)
+            view = None if text is None else self._admission.admit(text, kind, view_id)
         except VspError as error:
             return web.json_response(error_to_wire(error), status=STATUS.get(error.kind, 403))
         response = await self._upgrade(request)
         try:
             viewer = ViewerSocket(response, request.transport)
             view = view or await self._ask_for_ticket(viewer, kind, view_id)
-            await self._serve(view, viewer)
+            await self._admission.serve(view, viewer)
         except VspError as error:
             await send_all(viewer, messages.failure(error))
         except (OSError, TimeoutError) as error:
@@ -191,29 +185,7 @@ class ViewerServer:
             raise Denied(f"no ticket came within {TICKET_WAIT_S:g} s") from error
         finally:
             self._ticketless -= 1
-        return self._admit(_ticket_of_frame(text), kind, view_id)
-
-    def _admit(self, text: str, kind: str, view_id: ViewId) -> View:
-        """The view, once the ticket is good for it and nobody holds it."""
-        ticket = self._verify(text, self._clock.now_us())
-        if (ticket.view_id, ticket.kind) != (view_id, kind):
-            raise Denied("the media ticket is for another view")
-        view = self._find(view_id)
-        if view is None or view.spec.kind.value != kind:
-            raise NotFound("the view has ended", next_step="open the view again")
-        if view.spec.channel_id != ticket.channel_id:
-            raise Denied("the media ticket is for another channel")
-        if view.attached:
-            raise Conflict("the view has its viewer already", next_step="open a view of your own")
-        view.attached = True
-        return view
-
-    async def _serve(self, view: View, viewer: ViewerSocket) -> None:
-        cause = "the viewer's connection broke"
-        try:
-            cause = await view.run(viewer)
-        finally:
-            self._on_over(view, cause)
+        return self._admission.admit(_ticket_of_frame(text), kind, view_id)
 
 
 def _ticket_in(request: web.Request) -> str | None:

@@ -177,7 +177,7 @@ class Hub:
     def __init__(self, bytes_max: int) -> None:
         self.held = 0
         self._gop_bytes_max = bytes_max // 2
-        self._consumers: set[Consumer] = set()
+        self._consumers: dict[Consumer, None] = {}
         self._track: Track | None = None
         self._init: InitPiece | None = None
         self._origin_90k = 0
@@ -216,7 +216,7 @@ class Hub:
 
     def attach(self, consumer: Consumer, now: float) -> None:
         """Begin with what is kept, then everything as it comes."""
-        self._consumers.add(consumer)
+        self._consumers[consumer] = None
         if self._init is None or self._track is None:
             return
         consumer.start(self._init)
@@ -230,7 +230,7 @@ class Hub:
             consumer.offer(piece, now)
 
     def detach(self, consumer: Consumer) -> None:
-        self._consumers.discard(consumer)
+        self._consumers.pop(consumer, None)
         if not self._consumers:
             self._fragmenter = None
             self._pieces = []

@@ -5,14 +5,13 @@ acknowledgement up to a number. A segment is reported only after its line is fsy
 only by an acknowledgement, so a crash of either side repeats entries and loses none; the commit is
 idempotent by key. The file is rewritten (aside, fsync, rename) when most of it is acknowledged.
 
-`append` and `acknowledge` block on the disk and are run in threads; what is read (`unacknowledged`)
-never waits for them: the table of entries is replaced, not changed.
+`append` and `acknowledge` block on the disk and are run beside the loop; what is read
+(`unacknowledged`) never waits for them: the table of entries is replaced, not changed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import zlib
 from collections.abc import Sequence
@@ -20,7 +19,9 @@ from pathlib import Path
 
 import structlog
 
+from vsp.disk import Disk, File, exists, make_folders, read_whole, write_durably
 from vsp.errors import Unavailable, VspError
+from vsp.faults import Point, reach
 from vsp.link import from_wire, to_wire
 from vsp.model.recording import Segment, SegmentClosed
 
@@ -33,14 +34,15 @@ REWRITE_BYTES = 4 << 20
 class Journal:
     """Entries by number, in order. Opening replays the file; a torn last line is dropped."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
+        self._disk = disk
         self._lock = threading.Lock()
-        self._entries: dict[int, Segment] = {}
-        self._next_seq = 1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._replay()
-        self._rewrite()
+        make_folders(disk, path.parent)
+        self._entries, last = read_entries(disk, path)
+        self._next_seq = last + 1
+        self._file = self._rewritten()
+        self._live_bytes = self._file.size
 
     def unacknowledged(self) -> Sequence[SegmentClosed]:
         """What the node has not committed, oldest first."""
@@ -72,78 +74,79 @@ class Journal:
             if not done:
                 return
             self._forget(done[-1])
-            # Not fsynced: an acknowledgement lost in a crash is only said once more.
-            os.write(self._fd, _line({"ack": done[-1]}))
-            if os.fstat(self._fd).st_size > REWRITE_BYTES and not self._entries:
-                os.close(self._fd)
-                self._rewrite()
+            try:
+                # Not fsynced: an acknowledgement lost in a crash is only said once more.
+                self._file.write(self._file.size, _line({"ack": done[-1]}))
+                reach(Point.JOURNAL_ACKNOWLEDGED)
+                if self._file.size - self._live_bytes > REWRITE_BYTES:
+                    worn, self._file = self._file, self._rewritten()
+                    worn.close()
+            except OSError as error:
+                log.warning("acknowledgement not written", file=str(self._path), why=str(error))
 
     def close(self) -> None:
         with self._lock:
-            os.fsync(self._fd)
-            os.close(self._fd)
+            self._file.sync()
+            self._file.close()
 
     def _write(self, lines: bytes) -> None:
         """All of it on disk, or none of it in the file and Unavailable."""
         if not lines:
             return
-        size = os.fstat(self._fd).st_size
+        size = self._file.size
         try:
-            written = os.write(self._fd, lines)
-            os.fdatasync(self._fd)
+            self._file.write(size, lines)
+            reach(Point.JOURNAL_WRITTEN)
+            self._file.sync()
         except OSError as error:
-            os.ftruncate(self._fd, size)
+            self._file.truncate(size)
             raise Unavailable(f"journal {self._path} cannot be written: {error}") from error
-        if written != len(lines):
-            os.ftruncate(self._fd, size)
-            raise Unavailable(f"journal {self._path} cannot be written: disk full")
-
-    def _replay(self) -> None:
-        if not self._path.exists():
-            return
-        for number, line in enumerate(self._path.read_bytes().split(b"\n")):
-            if not line:
-                continue
-            try:
-                self._apply(_parse(line))
-            except (ValueError, KeyError, TypeError, VspError) as error:
-                log.warning("journal line dropped", file=str(self._path), line=number, why=error)
-
-    def _apply(self, entry: dict[str, object]) -> None:
-        if "ack" in entry:
-            acknowledged = int(str(entry["ack"]))
-            self._next_seq = max(self._next_seq, acknowledged + 1)
-            self._forget(acknowledged)
-            return
-        seq = int(str(entry["seq"]))
-        self._entries[seq] = from_wire(Segment, entry["segment"])
-        self._next_seq = max(self._next_seq, seq + 1)
+        self._live_bytes += len(lines)
+        reach(Point.JOURNAL_SYNCED)
 
     def _forget(self, up_to: int) -> None:
+        for seq, segment in self._entries.items():
+            if seq <= up_to:
+                self._live_bytes -= len(_entry(seq, segment))
         self._entries = {seq: entry for seq, entry in self._entries.items() if seq > up_to}
 
-    def _rewrite(self) -> None:
-        """Write what is left aside, then rename it over; numbers go on where they were."""
+    def _rewritten(self) -> File:
+        """What is left, written aside and renamed over; numbers go on where they were."""
         aside = self._path.with_suffix(".new")
         lines = bytearray(_line({"ack": min(self._entries, default=self._next_seq) - 1}))
         for seq, segment in self._entries.items():
             lines += _entry(seq, segment)
-        with aside.open("wb") as file:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(self._path)
-        sync_folder(self._path.parent)
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        write_durably(self._disk, aside, bytes(lines))
+        reach(Point.JOURNAL_ASIDE)
+        self._disk.rename(aside, self._path)
+        reach(Point.JOURNAL_RENAMED)
+        self._disk.sync_folder(self._path.parent)
+        return self._disk.open(self._path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names created or renamed in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def read_entries(disk: Disk, path: Path) -> tuple[dict[int, Segment], int]:
+    """What a journal says is not acknowledged, and the last number that it gave out.
+
+    A line that is torn or altered is left out alone.
+    """
+    entries: dict[int, Segment] = {}
+    last = 0
+    text = read_whole(disk, path) if exists(disk, path) else b""
+    for number, line in enumerate(text.split(b"\n")):
+        if not line:
+            continue
+        try:
+            entry = _parse(line)
+            if "ack" in entry:
+                seq = int(str(entry["ack"]))
+                entries = {known: kept for known, kept in entries.items() if known > seq}
+            else:
+                seq = int(str(entry["seq"]))
+                entries[seq] = from_wire(Segment, entry["segment"])
+            last = max(last, seq)
+        except (ValueError, KeyError, TypeError, VspError) as error:
+            log.warning("journal line dropped", file=str(path), line=number, why=str(error))
+    return entries, last
 
 
 def _entry(seq: int, segment: Segment) -> bytes:
@@ -163,3 +166,6 @@ def _parse(line: bytes) -> dict[str, object]:
     if not isinstance(entry, dict):
         raise TypeError("not an object")
     return entry
+
+
+__all__ = ["Journal", "read_entries"]

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from vsp.errors import Exhausted, Invalid
+from vsp.faults import Point, reach
 from vsp.media.core.au import CLOCK_HZ, AccessUnit
 from vsp.media.core.fmp4 import Fragment, Fragmenter, Track, init_segment
 from vsp.media.messages import day_path
@@ -45,6 +46,13 @@ CLOCK_STEP_US = 1_000_000
 
 REFUSED_RETRY_S = 5.0
 """Wait before recording is tried again after the spool refused."""
+
+PIECES_MAX = 10_000
+"""Fragments of one segment; the index takes 20,000. A sender whose clock stands still, or that
+makes every picture a key picture, must not grow a segment without end."""
+
+SEGMENT_BYTES_MAX = 2 << 30
+"""Bytes of one segment: ten minutes of 25 Mbit/s; the index takes offsets below 4 GiB."""
 
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -167,16 +175,26 @@ class Recorder:
             self._end_run(EndReason.FORMAT_CHANGED, key)
         elif abs(self._drift_us() - run.drift_us) > CLOCK_STEP_US:
             self._end_run(EndReason.CLOCK_STEP, None)
-        elif key.dts_90k - opened.start_90k >= self._segment_90k() or self._gained_audio(tracks):
+        elif self._is_due(opened, key) or self._gained_audio(tracks):
             self._close(EndReason.ROLLED, key)
             run.n += 1
+            reach(Point.RECORDER_ROLLED)
 
     def _end_run(self, reason: EndReason, next_key: AccessUnit | None) -> None:
         self._close(reason, next_key)
         self._run = None
 
-    def _segment_90k(self) -> int:
-        return int(self._spec.segment_s * CLOCK_HZ) - CUT_EARLY_90K
+    def _is_due(self, opened: _Open, key: AccessUnit) -> bool:
+        """Long enough by media time, or too much by any other measure."""
+        long_enough_90k = int(self._spec.segment_s * CLOCK_HZ) - CUT_EARLY_90K
+        if key.dts_90k - opened.start_90k >= long_enough_90k:
+            return True
+        return self._is_overgrown(opened, 2)
+
+    def _is_overgrown(self, opened: _Open, share: int) -> bool:
+        segment = opened.segment
+        pieces, size_bytes = len(segment.fragments), segment.size_bytes
+        return pieces >= PIECES_MAX // share or size_bytes >= SEGMENT_BYTES_MAX // share
 
     def _gained_audio(self, tracks: Sequence[Track]) -> bool:
         """Sound that appeared after the segment began gets its track with an early cut."""
@@ -189,6 +207,7 @@ class Recorder:
     def _begin(self, key: AccessUnit, tracks: Sequence[Track]) -> None:
         now = self._clock.monotonic()
         if now < self._refused_until:
+            self._run = None  # a hole is no part of a run
             return
         start_us = UtcMicros(key.arrival_us)
         if self._run is None:
@@ -196,10 +215,12 @@ class Recorder:
         elif self._last_end_us is not None:
             start_us = self._last_end_us
         init = init_segment(tracks)
+        reach(Point.RECORDER_INIT_ABOUT)
         head = self._head(self._run, start_us, key.dts_90k, tracks, len(init))
         try:
             segment = self._spool.begin(head, init)
         except Exhausted as error:
+            self._run = None
             self._refused(error)
             return
         fragmenter = Fragmenter(tracks, self._run.origin_90k)
@@ -267,12 +288,20 @@ class Recorder:
         head = self._fragment_head(opened, fragment, self._end_us(opened, end))
         opened.pictures = opened.damaged = 0
         opened.fragment_start_us = head.end_us
+        reach(Point.RECORDER_FRAGMENT_ABOUT)
         try:
             self._spool.append(opened.segment, head, fragment.data)
         except Exhausted as error:
-            self._spool.end(opened.segment, EndReason.STORAGE_FAILURE)
-            self._open = self._run = self._last_end_us = None
+            self._give_up(opened, EndReason.STORAGE_FAILURE)
             self._refused(error)
+        else:
+            if self._is_overgrown(opened, 1):  # and no key picture came to cut it at
+                self._give_up(opened, EndReason.MEDIA_STOPPED)
+
+    def _give_up(self, opened: _Open, reason: EndReason) -> None:
+        """End segment and run here; the next key picture begins another."""
+        self._spool.end(opened.segment, reason)
+        self._open = self._run = self._last_end_us = None
 
     def _end_us(self, opened: _Open, end: AccessUnit | None) -> UtcMicros:
         """Wall time after the last picture; never before the fragment's start."""

@@ -3,45 +3,56 @@
 Theory of operation. A segment is written as records: BEGIN (its head and its init segment), one
 FRAGMENT for each piece of media, UPLOAD and PART as it goes up to the object store, END with the
 reason, DONE when the node's journal has it. Records of all segments of the worker follow each other
-in one log, so that one fsync serves every stream. The log is cut into chunk files named by the log
-position of their first byte; positions never repeat. Space is freed from the front only: a chunk
-goes when every segment that began in it is done, so a DONE can never vanish before its BEGIN.
+in one log, so that one fsync serves every stream (docs/decisions/0006). The log is cut into chunk
+files named by the log position of their first byte; positions never repeat. Space is freed from the
+front only: a chunk goes when every segment that began in it is done, so a DONE can never vanish
+before its BEGIN.
 
-The event loop only does arithmetic: it assigns positions and hands buffers to one writer thread,
-which checksums, hashes, writes and fsyncs. A disk that refuses (full) makes the thread retry while
-the bounded queue fills; then `append` raises Exhausted and the recorder stops, saying so. After a
-crash `recover` reads the old chunks: each record carries a CRC over head and body, the log ends at
-the first torn one, and what a segment has up to its last whole fragment is all there is.
+The event loop only does arithmetic: it assigns positions and hands buffers to the writer
+(`chunks.py`), which checksums, hashes, writes and syncs. A disk that refuses (full) makes the
+writer try again while the bounded queue fills; then `append` raises Exhausted and the recorder
+stops, saying so. After a crash `recover` reads the old chunks: each record carries a CRC over head
+and body, a chunk ends at its first torn one, and what a segment has up to its last whole fragment
+is all there is.
 
-Invariants: (1) a record is acknowledged to nobody before it is written; durable means `synced`.
-(2) fragments of a segment are consecutive by index, or the segment ends before the first hole.
+Invariants: (1) a record is acknowledged to nobody before it is written; what must survive a power
+cut is an object before anybody is told. (2) fragments of a segment are consecutive by index, or the
+segment ends before the first hole.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import json
-import mmap
-import os
-import queue
 import struct
-import threading
-import time
-import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from vsp.blocking import Blocking
+from vsp.disk import Disk, make_folders
 from vsp.errors import DataLoss, Exhausted, Invalid, VspError
+from vsp.faults import Point, reach
 from vsp.link import from_wire, to_wire
-from vsp.media.journal import sync_folder
+from vsp.media.chunks import (
+    HEAD_BYTES,
+    RECORD_BYTES_MAX,
+    ChunkWriter,
+    Drop,
+    Kind,
+    Record,
+    StartWriter,
+    Write,
+    chunk_path,
+    chunks_in,
+    read_chunk,
+    records,
+)
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.recording import Container, EndReason, Segment
 from vsp.model.stream import AudioCodec, VideoCodec
@@ -54,28 +65,7 @@ CHUNK_BYTES = 64 << 20
 QUEUE_BYTES_MAX = 128 << 20
 """Bytes that wait for the writer: more than a second of 200 cameras, an fsync of a slow disk."""
 
-RECORD_BYTES_MAX = 64 << 20
-"""Longest body of a record; a fragment is two seconds, so this is 250 Mbit/s. Guards recovery."""
-
-WRITE_RETRY_S = 0.5
-"""Wait before a refused write is tried again."""
-
-_HEAD: Final = struct.Struct("<4sB3xQIII")
-"""magic, kind, segment, index, body bytes, CRC-32 of these fields without it and of the body."""
-
-_MAGIC = b"VSP1"
 _FRAGMENT: Final = struct.Struct("<qqqqII?")
-
-
-class Kind(IntEnum):
-    """What a record says. Numbers are for ever."""
-
-    BEGIN = 1
-    FRAGMENT = 2
-    UPLOAD = 3
-    PART = 4
-    END = 5
-    DONE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +133,7 @@ class SpooledSegment:
     parts      (tag, object bytes covered up to and including this part), in order
     changed    set for the shipper, its only waiter, when a fragment or the end was added
     released   its bytes may be gone from the spool; the object has them, at the same offsets
+    recovered  found after a crash: its object, its journal entry, even its row may be there already
     """
 
     number: int
@@ -156,6 +147,7 @@ class SpooledSegment:
     hasher: hashlib._Hash = field(default_factory=hashlib.sha256)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     released: bool = False
+    recovered: bool = False
 
     @property
     def end_us(self) -> UtcMicros:
@@ -236,45 +228,24 @@ class SpooledSegment:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """One record for the writer thread. `media` is hashed into `hasher` when given."""
-
-    chunk: int
-    position: int
-    kind: Kind
-    segment: int
-    index: int
-    body: bytes
-    media: bytes = b""
-    hasher: hashlib._Hash | None = None
-
-    @property
-    def size(self) -> int:
-        return _HEAD.size + len(self.body) + len(self.media)
-
-    def head(self) -> bytes:
-        length = len(self.body) + len(self.media)
-        plain = _HEAD.pack(_MAGIC, self.kind, self.segment, self.index, length, 0)
-        crc = zlib.crc32(self.media, zlib.crc32(self.body, zlib.crc32(plain)))
-        return plain[:-4] + crc.to_bytes(4, "little")
-
-
-@dataclass(frozen=True, slots=True)
-class _Drop:
-    """Remove the chunk that begins at this position."""
-
-    chunk: int
-
-
 class Spool:
-    """The log. Everything but `recover` and `read_blocking` is called on the event loop."""
+    """The log. Everything is called on the event loop; `blocking` reads, the writer writes."""
 
-    def __init__(self, folder: Path, bytes_max: int, fsync_interval_s: float = 2.0) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk,
+        blocking: Blocking,
+        start_writer: StartWriter,
+        bytes_max: int,
+        fsync_interval_s: float = 2.0,
+    ) -> None:
+        make_folders(disk, folder)
         self._folder = folder
+        self._disk = disk
+        self._blocking = blocking
         self._bytes_max = bytes_max
-        self._old_chunks = _chunks_in(folder)
+        self._old_chunks = chunks_in(disk, folder)
         self._chunks: list[int] = [base for base, _ in self._old_chunks]
         self._tail = max((base + size for base, size in self._old_chunks), default=0)
         self._live: dict[int, SpooledSegment] = {}
@@ -282,19 +253,32 @@ class Spool:
         self._queued_bytes = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.written = self._tail
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._writer = _Writer(folder, fsync_interval_s, self._on_written)
+        self._core = ChunkWriter(disk, folder, fsync_interval_s)
+        self._writer = start_writer(self._core, self._advance)
 
     def start(self) -> None:
         """Begin a new chunk; what was there before is left to `recover`."""
-        self._loop = asyncio.get_running_loop()
         self._chunks.append(self._tail)
         self._writer.start()
 
     async def close(self, timeout_s: float = 5.0) -> None:
-        """Write and fsync everything that was appended, then stop the thread."""
-        self._writer.stop()
-        await asyncio.to_thread(self._writer.join, timeout_s)
+        """Write and sync everything that was appended, then stop the writer."""
+        await self._writer.close(timeout_s)
+
+    @property
+    def trouble(self) -> str:
+        """What the disk says while it refuses, else empty."""
+        return self._core.trouble
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the writer, which should never end before `close`."""
+        return self._writer.failure
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing in it waits to become an object."""
+        return not self._live and not self._recovering
 
     @property
     def size_bytes(self) -> int:
@@ -306,10 +290,10 @@ class Spool:
     def begin(self, head: SegmentHead, init: bytes) -> SpooledSegment:
         """A new segment. Raises Exhausted when the spool is full or the disk does not keep up."""
         body = json.dumps(to_wire(head), separators=(",", ":")).encode()
-        segment = SpooledSegment(self._next_position(_HEAD.size + len(body) + 4 + len(init)), head)
+        segment = SpooledSegment(self._next_position(HEAD_BYTES + len(body) + 4 + len(init)), head)
         prefix = len(body).to_bytes(4, "little") + body
         position = self._append(segment, Kind.BEGIN, 0, prefix, init)
-        segment.add_piece(position + _HEAD.size + len(prefix), len(init))
+        segment.add_piece(position + HEAD_BYTES + len(prefix), len(init))
         self._live[segment.number] = segment
         return segment
 
@@ -317,7 +301,7 @@ class Spool:
         """One fragment of `segment`. Raises Exhausted; then nothing of it was written."""
         body = head.pack()
         position = self._append(segment, Kind.FRAGMENT, len(segment.fragments), body, data)
-        segment.add_fragment(position + _HEAD.size + len(body), len(data), head)
+        segment.add_fragment(position + HEAD_BYTES + len(body), len(data), head)
         segment.changed.set()
 
     def end(self, segment: SpooledSegment, reason: EndReason) -> None:
@@ -356,14 +340,12 @@ class Spool:
         always: bool = False,
     ) -> int:
         """Assign the position of a record and hand it to the writer; returns the position."""
-        size = _HEAD.size + len(body) + len(media)
+        size = HEAD_BYTES + len(body) + len(media)
         if not always:
             self._check_room(size)
         position = self._next_position(size)
         hasher = segment.hasher if media else None
-        record = _Write(
-            self._chunks[-1], position, kind, segment.number, index, body, media, hasher
-        )
+        record = Write(self._chunks[-1], position, kind, segment.number, index, body, media, hasher)
         self._tail += size
         self._queued_bytes += size
         self._writer.put(record)
@@ -398,19 +380,12 @@ class Spool:
             return
         needed = min(self._live, default=self._tail)
         while len(self._chunks) > 1 and self._chunks[1] <= needed:
-            self._writer.put(_Drop(self._chunks.pop(0)))
+            self._writer.put(Drop(self._chunks.pop(0)))
 
-    def _on_written(self, position: int, freed_bytes: int) -> None:
-        """From the writer thread: everything before `position` is in the file."""
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._advance, position, freed_bytes)
-        except RuntimeError:
-            log.debug("spool written after the loop closed", position=position)
-
-    def _advance(self, position: int, freed_bytes: int) -> None:
-        self.written = max(self.written, position)
-        self._queued_bytes -= freed_bytes
+    def _advance(self, record: Write) -> None:
+        """Everything before the end of `record` is in the file."""
+        self.written = max(self.written, record.position + record.size)
+        self._queued_bytes -= record.size
         ready = [waiter for waiter in self._waiters if waiter[0] <= self.written]
         if ready:
             self._waiters = [waiter for waiter in self._waiters if waiter[0] > self.written]
@@ -425,7 +400,7 @@ class Spool:
         extents = segment.extents(offset, length)
         if extents:
             await self.until_written(extents[-1][0] + extents[-1][1])
-        return await asyncio.to_thread(self.read_blocking, extents)
+        return await self._blocking.run(self._read, extents)
 
     async def until_written(self, position: int) -> None:
         if self.written < position:
@@ -433,200 +408,29 @@ class Spool:
             self._waiters.append((position, future))
             await future
 
-    def read_blocking(self, extents: list[tuple[int, int]]) -> bytes:
-        """Bytes of the log, for a thread."""
+    def _read(self, extents: list[tuple[int, int]]) -> bytes:
+        """Bytes of the log; blocks."""
         chunks = tuple(self._chunks)
         parts = []
         for position, length in extents:
             index = bisect_right(chunks, position) - 1
             if index < 0:
                 raise DataLoss(f"spool {self._folder}: position {position} is already freed")
-            path = _chunk_path(self._folder, chunks[index])
-            parts.append(_read_chunk(path, position - chunks[index], length))
+            path = chunk_path(self._folder, chunks[index])
+            parts.append(read_chunk(self._disk, path, position - chunks[index], length))
         return b"".join(parts)
 
     # ---- after a crash ----------------------------------------------------------------------
 
     async def recover(self) -> list[SpooledSegment]:
         """Segments of an earlier life that are not done, hashed, ended; chunks without any go."""
-        found = await asyncio.to_thread(_scan, self._folder, self._old_chunks)
+        found = await self._blocking.run(scan, self._disk, self._folder, self._old_chunks)
+        reach(Point.SPOOL_RECOVERED)
         for segment in found:
             self._live[segment.number] = segment
         self._recovering = False
         self._trim()
         return found
-
-
-class _Writer(threading.Thread):
-    """The one thread that writes the files: takes what has queued up, writes it, fsyncs in time."""
-
-    def __init__(
-        self, folder: Path, fsync_interval_s: float, on_written: Callable[[int, int], None]
-    ) -> None:
-        super().__init__(name=f"spool {folder.name}", daemon=True)
-        self._folder = folder
-        self._fsync_interval_s = fsync_interval_s
-        self._on_written = on_written
-        self._queue: queue.SimpleQueue[_Write | _Drop | None] = queue.SimpleQueue()
-        self._stopping = threading.Event()
-        self._fd = -1
-        self._chunk = -1
-        self._dirty_since: float | None = None
-
-    def put(self, job: _Write | _Drop) -> None:
-        self._queue.put(job)
-
-    def stop(self) -> None:
-        """Write what is queued, then end. A disk that refuses is not waited for any longer."""
-        self._stopping.set()
-        self._queue.put(None)
-
-    def run(self) -> None:
-        try:
-            while self._serve_one():
-                pass
-        except Exception:
-            log.exception("spool writer died", folder=str(self._folder))
-        finally:
-            self._close()
-
-    def _serve_one(self) -> bool:
-        """Wait for one job and do it; fsync when that is due. False when told to stop."""
-        try:
-            job = self._queue.get(timeout=self._sync_due_in_s())
-        except queue.Empty:
-            self._sync()
-            return True
-        if job is None:
-            return False
-        if isinstance(job, _Drop):
-            self._drop(job.chunk)
-            return True
-        self._write(job)
-        self._on_written(job.position + job.size, job.size)
-        if self._sync_due_in_s() <= 0:
-            self._sync()
-        return True
-
-    def _sync_due_in_s(self) -> float:
-        if self._dirty_since is None:
-            return self._fsync_interval_s
-        return max(0.0, self._dirty_since + self._fsync_interval_s - time.monotonic())
-
-    def _write(self, job: _Write) -> None:
-        """Hash once, then write until the disk takes it or the worker stops."""
-        if job.hasher is not None:
-            job.hasher.update(job.media)
-        buffers = [job.head(), job.body, job.media]
-        while True:
-            try:
-                self._open(job.chunk)
-                os.lseek(self._fd, job.position - job.chunk, os.SEEK_SET)
-                if os.writev(self._fd, buffers) != job.size:
-                    raise OSError(errno.ENOSPC, "the disk took a part of the record")
-                break
-            except OSError as error:
-                log.error("spool write refused", folder=str(self._folder), why=str(error))
-                if self._stopping.wait(WRITE_RETRY_S):
-                    raise
-        if self._dirty_since is None:
-            self._dirty_since = time.monotonic()
-
-    def _open(self, chunk: int) -> None:
-        if chunk == self._chunk:
-            return
-        self._close()
-        path = _chunk_path(self._folder, chunk)
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        self._chunk = chunk
-        sync_folder(self._folder)
-
-    def _sync(self) -> None:
-        if self._dirty_since is not None and self._fd >= 0:
-            os.fdatasync(self._fd)
-        self._dirty_since = None
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            self._sync()
-            os.close(self._fd)
-        self._fd = self._chunk = -1
-
-    def _drop(self, chunk: int) -> None:
-        if chunk == self._chunk:
-            self._close()
-        _chunk_path(self._folder, chunk).unlink(missing_ok=True)
-
-
-# ---- chunks and records ---------------------------------------------------------------------
-
-
-def _chunk_path(folder: Path, base: int) -> Path:
-    return folder / f"{base:016x}.log"
-
-
-def _chunks_in(folder: Path) -> list[tuple[int, int]]:
-    """(first position, bytes) of the chunks that are there, in order; empty ones are removed."""
-    chunks = []
-    for path in folder.glob("*.log"):
-        size = path.stat().st_size
-        if size:
-            chunks.append((int(path.stem, 16), size))
-        else:
-            path.unlink()
-    return sorted(chunks)
-
-
-def _read_chunk(path: Path, offset: int, length: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = os.pread(file.fileno(), length, offset)
-    except OSError as error:
-        raise DataLoss(f"spool chunk {path} cannot be read: {error}") from error
-    if len(data) != length:
-        raise DataLoss(f"spool chunk {path} ends before {offset}+{length}")
-    return data
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    kind: Kind
-    segment: int
-    index: int
-    position: int
-    body: memoryview
-
-
-def _records(path: Path, base: int) -> Iterator[_Record]:
-    """The whole records of a chunk, in order, up to the first torn or altered one."""
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        offset = 0
-        while offset < len(view):
-            record = _record_at(view, offset, base)
-            if record is None:
-                log.warning("spool ends torn", chunk=str(path), offset=offset, of=len(view))
-                return
-            yield record
-            offset += _HEAD.size + len(record.body)
-            record.body.release()
-
-
-def _record_at(view: memoryview, offset: int, base: int) -> _Record | None:
-    if offset + _HEAD.size > len(view):
-        return None
-    magic, kind, segment, index, length, crc = _HEAD.unpack_from(view, offset)
-    if magic != _MAGIC or length > RECORD_BYTES_MAX or offset + _HEAD.size + length > len(view):
-        return None
-    body = view[offset + _HEAD.size : offset + _HEAD.size + length]
-    plain = _HEAD.pack(magic, kind, segment, index, length, 0)
-    if zlib.crc32(body, zlib.crc32(plain)) != crc:
-        body.release()
-        return None
-    return _Record(Kind(kind), segment, index, base + offset, body)
 
 
 class _Replay:
@@ -636,13 +440,13 @@ class _Replay:
         self.segments: dict[int, SpooledSegment] = {}
         self._broken: set[int] = set()
 
-    def apply(self, record: _Record) -> None:
+    def apply(self, record: Record) -> None:
         if record.kind is Kind.BEGIN:
             self._begin(record)
         elif (segment := self.segments.get(record.segment)) is not None:
             self._go_on(segment, record)
 
-    def _begin(self, record: _Record) -> None:
+    def _begin(self, record: Record) -> None:
         length = int.from_bytes(record.body[:4], "little")
         try:
             head = from_wire(SegmentHead, json.loads(bytes(record.body[4 : 4 + length])))
@@ -651,11 +455,11 @@ class _Replay:
             return
         segment = SpooledSegment(record.segment, head)
         init = record.body[4 + length :]
-        segment.add_piece(record.position + _HEAD.size + 4 + length, len(init))
+        segment.add_piece(record.body_position + 4 + length, len(init))
         segment.hasher.update(init)
         self.segments[record.segment] = segment
 
-    def _go_on(self, segment: SpooledSegment, record: _Record) -> None:
+    def _go_on(self, segment: SpooledSegment, record: Record) -> None:
         match record.kind:
             case Kind.FRAGMENT:
                 self._fragment(segment, record)
@@ -671,29 +475,33 @@ class _Replay:
             case Kind.DONE:
                 del self.segments[record.segment]
 
-    def _fragment(self, segment: SpooledSegment, record: _Record) -> None:
+    def _fragment(self, segment: SpooledSegment, record: Record) -> None:
         """Fragments count on from each other; behind a hole nothing may be joined on."""
         if record.index != len(segment.fragments) or segment.number in self._broken:
             self._broken.add(segment.number)
             return
         media = record.body[_FRAGMENT.size :]
-        position = record.position + _HEAD.size + _FRAGMENT.size
+        position = record.body_position + _FRAGMENT.size
         segment.add_fragment(position, len(media), FragmentHead.unpack(record.body))
         segment.hasher.update(media)
 
     def result(self) -> list[SpooledSegment]:
         """The segments that are not done, each with an end; parts that reach too far are void."""
         for segment in self.segments.values():
+            segment.recovered = True
             segment.end = segment.end or EndReason.WORKER_LOST
             if segment.parts and segment.parts[-1][1] > segment.size_bytes:
                 segment.parts.clear()
         return list(self.segments.values())
 
 
-def _scan(folder: Path, chunks: list[tuple[int, int]]) -> list[SpooledSegment]:
-    """Read old chunks, for a thread."""
+def scan(disk: Disk, folder: Path, chunks: Sequence[tuple[int, int]]) -> list[SpooledSegment]:
+    """What these chunks of a log hold that is not done; blocks, changes nothing."""
     replay = _Replay()
     for base, _ in chunks:
-        for record in _records(_chunk_path(folder, base), base):
+        for record in records(disk, chunk_path(folder, base), base):
             replay.apply(record)
     return replay.result()
+
+
+__all__ = ["FragmentHead", "Piece", "SegmentHead", "Spool", "SpooledSegment", "scan"]

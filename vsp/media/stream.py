@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -29,9 +30,11 @@ from vsp.media.core.fmp4 import Track, audio_track, video_track
 from vsp.media.core.jitter import Sorter
 from vsp.media.core.nal import ParameterSets
 from vsp.media.core.rtp import Burst, Packet
+from vsp.media.datagrams import Source
 from vsp.media.hub import Consumer, Hub
-from vsp.media.ingest import MediaPort
+from vsp.media.ingest import PortStats
 from vsp.media.recorder import Recorder
+from vsp.model.device import MediaTransport
 from vsp.model.ids import UtcMicros, WorkerId
 from vsp.model.recording import EndReason, OpenSegment
 from vsp.model.stream import (
@@ -56,6 +59,22 @@ KEYFRAME_TIMEOUT_S = 12.0
 
 STATIC_ENCODINGS = {0: "PCMU", 8: "PCMA"}
 """RFC 3551: sound beside PS with its static type, also when the answer does not list it."""
+
+
+class Port(Protocol):
+    """One session's sockets (`ingest.MediaPort`), as the session uses them."""
+
+    port: int
+    stats: PortStats
+    ssrc: int | None
+    source: Source | None
+
+    def bind(self, remote: RemoteMedia, transport: MediaTransport) -> None: ...
+    def unpin(self) -> None: ...
+    def watch(self, watched: bool) -> None: ...
+    def drain(self) -> None: ...
+    def send_rtcp(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +116,7 @@ class MediaSession:
         self._timeouts = timeouts
         self._report_ssrc = report_ssrc
         self._on_change = on_change
-        self._port: MediaPort | None = None
+        self._port: Port | None = None
         self._cause = ""
         self._next_step = ""
         self._remote: RemoteMedia | None = None
@@ -129,7 +148,7 @@ class MediaSession:
         assert self._port is not None, "attach_port comes first"
         return self._port.port
 
-    def attach_port(self, port: MediaPort) -> None:
+    def attach_port(self, port: Port) -> None:
         self._port = port
 
     def bind(self, remote: RemoteMedia) -> None:
@@ -147,7 +166,7 @@ class MediaSession:
         self._enter(StreamState.WAITING_MEDIA)
         self._port.bind(remote, self.spec.transport)
 
-    def _begin_anew(self, port: MediaPort, before: RemoteMedia, remote: RemoteMedia) -> None:
+    def _begin_anew(self, port: Port, before: RemoteMedia, remote: RemoteMedia) -> None:
         """A new dialog over the same port: the sender may come from another port and SSRC.
 
         Viewers and recording stay, and so do the depacketisers, whose clocks keep media time going
@@ -253,7 +272,7 @@ class MediaSession:
         now = self._clock.monotonic()
         if self._depacketizers:
             self._take(self._sorter.flush(), now)
-        for depacketizer in set(self._depacketizers.values()):
+        for depacketizer in dict.fromkeys(self._depacketizers.values()):
             for au in depacketizer.flush():
                 self._access_unit(au, now)
 

@@ -1,18 +1,19 @@
 """A media worker: every session, view and recording of one process, as `ports.MediaControl`.
 
 The object can be used directly (tests, a node in one process) or through `control.py` and
-`vsp.link`. It receives its ObjectStore and its ticket check; `vsp/worker.py` puts a process
-together. It outlives the node: sessions go on, recordings go on, and what was closed meanwhile
-waits in the journal until a node asks.
+`vsp.link`. It receives its ObjectStore, its ticket check and its computer (`machine.py`);
+`vsp/worker.py` puts a process together. It outlives the node: sessions go on, recordings go on, and
+what was closed meanwhile waits in the journal until a node asks.
+
+Spools of workers that this node no longer has (fewer processes than yesterday) are finished by
+worker 0: what was recorded is not lost because a number was lowered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,15 @@ from types import TracebackType
 import structlog
 
 from vsp.config import Config
+from vsp.disk import remove_tree
 from vsp.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable
-from vsp.link import WorkerInfo, socket_path
+from vsp.link import WorkerInfo
+from vsp.media.admission import Admission
 from vsp.media.archive import Finder
-from vsp.media.control import ControlServer, EventBus
-from vsp.media.http import ViewerServer
-from vsp.media.ingest import Ingest
-from vsp.media.journal import Journal
+from vsp.media.control import EventBus
+from vsp.media.journal import Journal, read_entries
 from vsp.media.live import LiveView, View
+from vsp.media.machine import Lock, Machine
 from vsp.media.playback import PlaybackView
 from vsp.media.recorder import Recorder, object_key
 from vsp.media.shipper import Shipper
@@ -42,6 +44,7 @@ from vsp.model.stream import (
     SessionPort,
     SessionSpec,
     SessionStatus,
+    TroubleChanged,
     ViewEnded,
     ViewEndpoint,
     ViewKind,
@@ -72,6 +75,16 @@ class _Place:
     attach_by: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Estate:
+    """The spool of a worker that is no more, being finished."""
+
+    folder: Path
+    lock: Lock
+    spool: Spool
+    shipper: Shipper
+
+
 class MediaWorker:
     """Made, then `async with`: listens, recovers what a crash left, serves; leaves in order."""
 
@@ -83,33 +96,28 @@ class MediaWorker:
         ids: Ids,
         objects: ObjectStore,
         verify: Callable[[str, UtcMicros], Ticket],
-        tls: ssl.SSLContext | None = None,
+        machine: Machine,
     ) -> None:
         self._config = config
         self._index = index
         self._clock = clock
         self._ids = ids
         self._objects = objects
-        self._tls = tls
+        self._machine = machine
         self._sessions: dict[SessionId, MediaSession] = {}
         self._places: dict[ViewId, _Place] = {}
         self._bus = EventBus()
         self._lag_ms = 0.0
         self._folder = config.data_dir / "spool" / str(index)
-        self._ingest = Ingest(
-            config.media.host,
-            config.media_ports(index),
-            config.media.receive_buffer_bytes,
-            config.media.drain_interval_ms / 1000,
-            clock,
-            ids,
-        )
-        self._viewers = ViewerServer(index, clock, self._find_view, verify, self._view_over)
-        self._control = ControlServer(self, socket_path(config.data_dir, index))
-        self._lock = _FolderLock(self._folder)
+        self._ports = machine.ports()
+        self._viewers = machine.viewers(Admission(clock, self._find_view, verify, self._view_over))
+        self._control = machine.control(self)
+        self._lock: Lock
         self._spool: Spool
         self._journal: Journal
         self._shipper: Shipper
+        self._estates: list[_Estate] = []
+        self._troubles: Mapping[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -121,34 +129,46 @@ class MediaWorker:
         return self._viewers.port
 
     async def __aenter__(self) -> MediaWorker:
+        machine = self._machine
         async with AsyncExitStack() as undo:
-            self._lock.take()
+            self._lock = machine.lock(self._folder)
             undo.callback(self._lock.release)
-            self._journal = await asyncio.to_thread(Journal, self._folder / "journal")
+            self._journal = await machine.blocking.run(
+                Journal, self._folder / "journal", machine.disk
+            )
             undo.callback(self._journal.close)
-            media = self._config.media
-            http_port = media.http_port_first + self._index if media.http_port_first else 0
-            await self._viewers.start(media.http_host, http_port, self._tls)
+            await self._viewers.start()
             undo.push_async_callback(self._viewers.close)
-            self._start_spool()
+            self._spool = self._open_spool(self._folder)
+            self._shipper = self._shipper_of(self._spool)
             undo.push_async_callback(self._spool.close)
             # Last: who can command the worker finds all of it.
             await self._control.start()
             undo.pop_all()
-        for work in (self._recover, self._ingest.run, self._tick_for_ever, self._probe_lag):
+        for work in (self._recover, self._ports.run, self._tick_for_ever, self._probe_lag):
             self._tasks.append(asyncio.create_task(work(), name=f"worker {work.__name__}"))
         return self
 
-    def _start_spool(self) -> None:
+    def _open_spool(self, folder: Path) -> Spool:
         recording = self._config.recording
-        self._spool = Spool(
-            self._folder / "log", recording.spool_bytes_max, recording.fsync_interval_s
+        spool = Spool(
+            folder / "log",
+            self._machine.disk,
+            self._machine.blocking,
+            self._machine.writer,
+            recording.spool_bytes_max,
+            recording.fsync_interval_s,
         )
-        self._spool.start()
-        self._shipper = Shipper(
-            self._spool,
+        spool.start()
+        return spool
+
+    def _shipper_of(self, spool: Spool) -> Shipper:
+        return Shipper(
+            spool,
             self._objects,
             self._journal,
+            self._machine.blocking,
+            self._clock,
             self._bus.publish,
             PART_BYTES_MIN_S3 if self._config.store.kind == "s3" else 1,
         )
@@ -173,16 +193,19 @@ class MediaWorker:
         await self._shipper.close(max(0.1, stop_by - self._clock.monotonic()))
         await self._control.close()
         await self._viewers.close()
+        for estate in self._estates:
+            await self._leave_estate(estate)
         await self._spool.close()
-        await asyncio.to_thread(self._journal.close)
+        await self._machine.blocking.run(self._journal.close)
+        await self._machine.blocking.close()
         self._lock.release()
 
     def failed(self) -> BaseException | None:
-        """The error of a task that should never end, if one has."""
+        """The error of something that should never end, if it has."""
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return task.exception()
-        return None
+        return self._spool.failure
 
     # ---- sessions ---------------------------------------------------------------------------
 
@@ -211,7 +234,7 @@ class MediaWorker:
             self._ids.number(1 << 32),
             self._bus.publish,
         )
-        session.attach_port(self._ingest.open(session))
+        session.attach_port(self._ports.open(session))
         self._sessions[spec.session_id] = session
         return session
 
@@ -251,13 +274,21 @@ class MediaWorker:
         """Segments being written, and closed ones on their way to the object store."""
         return [
             OpenSegment(head.channel_id, head.run, head.n, head.start_us, segment.end_us)
-            for segment in self._shipper.segments
+            for segment in self._under_way()
             if segment.fragments
             for head in (segment.head,)
         ]
 
+    def _under_way(self) -> list[SpooledSegment]:
+        shippers = [self._shipper, *(estate.shipper for estate in self._estates)]
+        return [segment for shipper in shippers for segment in shipper.segments]
+
+    async def held_keys(self) -> Sequence[str]:
+        waiting = [entry.segment.key for entry in self._journal.unacknowledged()]
+        return [*(segment.head.key for segment in self._under_way()), *waiting]
+
     async def acknowledge(self, seq: int) -> None:
-        await asyncio.to_thread(self._journal.acknowledge, seq)
+        await self._machine.blocking.run(self._journal.acknowledge, seq)
 
     async def info(self) -> WorkerInfo:
         return WorkerInfo(
@@ -272,8 +303,12 @@ class MediaWorker:
         )
 
     async def events(self) -> AsyncIterator[WorkerEvent]:
-        async for event in self._bus.listen(self._journal.unacknowledged):
+        async for event in self._bus.listen(self._backlog):
             yield event
+
+    def _backlog(self) -> Sequence[WorkerEvent]:
+        troubles = [TroubleChanged(what, why) for what, why in self._troubles.items()]
+        return [*self._journal.unacknowledged(), *troubles]
 
     def _session(self, session_id: SessionId) -> MediaSession:
         session = self._sessions.get(session_id)
@@ -307,7 +342,7 @@ class MediaWorker:
 
     def _url(self, spec: ViewSpec) -> str:
         media, proxied = self._config.media, self._config.web.behind_proxy
-        scheme = "wss" if proxied or self._tls is not None else "ws"
+        scheme = "wss" if proxied or self._config.tls_on else "ws"
         host = media.http_advertised_host or media.http_host
         if ":" in host and not host.startswith("[") and host.count(":") > 1:
             host = f"[{host}]"
@@ -362,12 +397,53 @@ class MediaWorker:
         self._shipper.ship(segment, spec.part_s)
 
     async def _recover(self) -> None:
-        """Finish what an earlier life of this worker left in the spool."""
-        found = await self._spool.recover()
+        """Finish what an earlier life of this worker left in the spool, and what others left."""
+        await self._recover_from(self._spool, self._shipper)
+        if self._index == 0:
+            await self._inherit()
+
+    async def _recover_from(self, spool: Spool, shipper: Shipper) -> None:
+        found = await spool.recover()
         if found:
             log.info("segments recovered from the spool", worker=self._index, segments=len(found))
         for segment in found:
-            self._shipper.ship(segment, self._config.recording.part_s)
+            shipper.ship(segment, self._config.recording.part_s)
+
+    async def _inherit(self) -> None:
+        """Take over the folders of workers that this node has no more."""
+        disk, parent = self._machine.disk, self._folder.parent
+        for entry in await self._machine.blocking.run(disk.entries, parent):
+            if entry.name.isdigit() and int(entry.name) >= self._config.worker_count:
+                try:
+                    await self._take_over(parent / entry.name)
+                except (Conflict, OSError) as error:
+                    log.warning("spool left alone", folder=entry.name, why=str(error))
+
+    async def _take_over(self, folder: Path) -> None:
+        lock = self._machine.lock(folder)
+        log.info("finishing the spool of a worker that is no more", folder=str(folder))
+        blocking, disk = self._machine.blocking, self._machine.disk
+        # Its journal first: a segment that is in there must not be finished once more.
+        entries, _ = await blocking.run(read_entries, disk, folder / "journal")
+        for closed in await blocking.run(self._journal.append, [*entries.values()]):
+            self._bus.publish(closed)
+        spool = self._open_spool(folder)
+        shipper = self._shipper_of(spool)
+        await self._recover_from(spool, shipper)
+        self._estates.append(_Estate(folder, lock, spool, shipper))
+
+    async def _settle_estates(self) -> None:
+        """A folder goes once everything in it is an object and in our own journal."""
+        for estate in list(self._estates):
+            if estate.spool.is_empty and not estate.shipper.segments:
+                self._estates.remove(estate)
+                await self._leave_estate(estate)
+                await self._machine.blocking.run(remove_tree, self._machine.disk, estate.folder)
+
+    async def _leave_estate(self, estate: _Estate) -> None:
+        await estate.shipper.close(0.1)
+        await estate.spool.close()
+        estate.lock.release()
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -380,6 +456,18 @@ class MediaWorker:
                     log.exception("session tick failed", session=session.spec.session_id)
                     session.broken(f"internal error: {error}")
             self._expire_views(now)
+            self._tell_troubles()
+            await self._settle_estates()
+
+    def _tell_troubles(self) -> None:
+        """What refuses, or takes again, since a second ago."""
+        now = dict(self._shipper.troubles)
+        if self._spool.trouble:
+            now["spool"] = self._spool.trouble
+        before, self._troubles = self._troubles, now
+        for what in dict.fromkeys([*before, *now]):
+            if (what in before) != (what in now):
+                self._bus.publish(TroubleChanged(what, now.get(what, "")))
 
     def _expire_views(self, now: float) -> None:
         for view_id, place in list(self._places.items()):
@@ -397,26 +485,3 @@ class MediaWorker:
             worst = max(worst, now - begun - LAG_PROBE_S)
             if now - since >= 1.0:
                 self._lag_ms, worst, since = worst * 1000, 0.0, now
-
-
-class _FolderLock:
-    """One worker per spool: two of one index would write over each other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._fd = -1
-
-    def take(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._fd)
-            raise Conflict(
-                f"another worker holds {self._folder}",
-                next_step="stop it, or give this node another node.data_dir",
-            ) from error
-
-    def release(self) -> None:
-        os.close(self._fd)

@@ -218,3 +218,15 @@ class SegmentsWanted:
     channel_id: ChannelId
     from_us: UtcMicros
     until_us: UtcMicros
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleChanged:
+    """What a worker needs refuses, or takes again.
+
+    what  `store` (objects), `spool` (its log's disk) or `journal`
+    why   as the system says it; empty: it is over
+    """
+
+    what: str
+    why: str

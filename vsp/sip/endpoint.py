@@ -96,7 +96,7 @@ Driver = Literal["auto", "mmsg", "reader", "stock"]
 # ---- UDP ------------------------------------------------------------------------------------
 
 
-class _UdpDriver(Protocol):
+class UdpDriver(Protocol):
     """One bound UDP socket. `send` queues; what is queued leaves soon, in batches."""
 
     def start(self) -> None: ...
@@ -106,6 +106,27 @@ class _UdpDriver(Protocol):
 
 
 OnDatagram = Callable[[bytes, Peer], None]
+
+
+class Closable(Protocol):
+    """Something that listens until it is closed."""
+
+    def close(self) -> None: ...
+    async def wait_closed(self) -> None: ...
+
+
+class Sockets(Protocol):
+    """Where an endpoint's sockets come from; both calls return the port that they really got."""
+
+    async def udp(
+        self, host: str, port: int, on_datagram: OnDatagram, stats: EndpointStats
+    ) -> tuple[UdpDriver, int]:
+        """Bound and not yet read."""
+        ...
+
+    async def tcp(
+        self, host: str, port: int, factory: Callable[[], asyncio.Protocol]
+    ) -> tuple[Closable, int]: ...
 
 
 class _Reader:
@@ -490,11 +511,16 @@ class SipEndpoint(Exchange):
         transports: Sequence[Literal["udp", "tcp"]] = ("udp", "tcp"),
         *,
         driver: Driver = "auto",
+        sockets: Sockets | None = None,
         idle_s: float = IDLE_S,
         first_message_s: float = FIRST_MESSAGE_S,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
-        """port 0 picks one that is free for all transports. driver: how UDP is read."""
+        """port 0 picks one that is free for all transports.
+
+        driver   how UDP is read
+        sockets  where sockets come from; None: from the system
+        """
         super().__init__(agent, clock)
         self.on_traffic: Callable[[bool, Peer, bytes], None] | None = None
         """(outgoing, peer, bytes) of every message, retransmissions included."""
@@ -502,12 +528,12 @@ class SipEndpoint(Exchange):
         self._host = host
         self._port = port
         self._transports = tuple(transports)
-        self._driver = driver
+        self._sockets = sockets or SystemSockets(driver)
         self._idle_s = idle_s
         self._first_message_s = first_message_s
         self._connections_max = connections_max
-        self._udp: _UdpDriver | None = None
-        self._server: asyncio.Server | None = None
+        self._udp: UdpDriver | None = None
+        self._server: Closable | None = None
         self._connections: dict[int, _Connection] = {}
         self._hosts: dict[str, int] = {}
         self._numbers = itertools.count(1)
@@ -533,30 +559,17 @@ class SipEndpoint(Exchange):
 
     async def _bind(self, port: int) -> None:
         """UDP first, then TCP on the same port; reading begins when both are there."""
-        loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(self._host, port, type=socket.SOCK_DGRAM)
-        family, address = infos[0][0], infos[0][4]
         if "udp" in self._transports:
-            sock = _udp_socket(family, address)
-            self._port = sock.getsockname()[1]
-            self._udp = await self._make_driver(sock)
+            self._udp, self._port = await self._sockets.udp(
+                self._host, port, self._received, self.stats
+            )
         if "tcp" in self._transports:
             port = self._port if self._udp is not None else port
-            self._server = await loop.create_server(
-                lambda: _Connection(self), str(address[0]), port, backlog=BACKLOG
+            self._server, self._port = await self._sockets.tcp(
+                self._host, port, lambda: _Connection(self)
             )
-            self._port = self._server.sockets[0].getsockname()[1]
         if self._udp is not None:
             self._udp.start()
-
-    async def _make_driver(self, sock: socket.socket) -> _UdpDriver:
-        if self._driver == "stock" or not hasattr(asyncio.get_running_loop(), "add_reader"):
-            stock = _Stock(sock, self._received, self.stats)
-            await stock.open()
-            return stock
-        if self._driver in {"auto", "mmsg"} and _Mmsg.usable(sock):
-            return _Mmsg(sock, self._received, self.stats)
-        return _Reader(sock, self._received, self.stats)
 
     def _unbind(self) -> None:
         if self._udp is not None:
@@ -689,6 +702,44 @@ class SipEndpoint(Exchange):
         self.on_disconnect(peer)
 
 
+# ---- the system's sockets -------------------------------------------------------------------
+
+
+class SystemSockets:
+    """Real ones."""
+
+    def __init__(self, driver: Driver = "auto") -> None:
+        self._driver = driver
+
+    async def udp(
+        self, host: str, port: int, on_datagram: OnDatagram, stats: EndpointStats
+    ) -> tuple[UdpDriver, int]:
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        sock = _udp_socket(infos[0][0], infos[0][4])
+        return await self._drive(sock, on_datagram, stats), sock.getsockname()[1]
+
+    async def _drive(
+        self, sock: socket.socket, on_datagram: OnDatagram, stats: EndpointStats
+    ) -> UdpDriver:
+        if self._driver == "stock" or not hasattr(asyncio.get_running_loop(), "add_reader"):
+            stock = _Stock(sock, on_datagram, stats)
+            await stock.open()
+            return stock
+        if self._driver in {"auto", "mmsg"} and _Mmsg.usable(sock):
+            return _Mmsg(sock, on_datagram, stats)
+        return _Reader(sock, on_datagram, stats)
+
+    async def tcp(
+        self, host: str, port: int, factory: Callable[[], asyncio.Protocol]
+    ) -> tuple[Closable, int]:
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        address = str(infos[0][4][0])
+        server = await loop.create_server(factory, address, port, backlog=BACKLOG)
+        return server, server.sockets[0].getsockname()[1]
+
+
 # ---- odds and ends --------------------------------------------------------------------------
 
 
@@ -718,4 +769,12 @@ def _bind_failure(error: OSError, host: str, port: int) -> VspError:
     return Invalid(f"sip.host: {where} cannot be listened on ({error.strerror or error})")
 
 
-__all__ = ["EndpointStats", "InviteRefused", "SipEndpoint"]
+__all__ = [
+    "Closable",
+    "EndpointStats",
+    "InviteRefused",
+    "OnDatagram",
+    "SipEndpoint",
+    "Sockets",
+    "UdpDriver",
+]

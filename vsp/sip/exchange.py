@@ -143,7 +143,7 @@ class Exchange:
         self.on_timed_out: Callable[[TimedOut], None] = ignore
         """A refusal of ours whose ACK never came."""
         self._clock = clock
-        self._calls: dict[int, set[_Call | _Invite]] = {}
+        self._calls: dict[int, dict[_Call | _Invite, None]] = {}
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
@@ -350,8 +350,8 @@ class Exchange:
         self, call: _Call | _Invite, answered: asyncio.Future[T], peer: Peer, timeout_s: float
     ) -> T:
         """Wait for one call, for so long, or until its connection breaks."""
-        calls = self._calls.setdefault(peer.connection, set())
-        calls.add(call)
+        calls = self._calls.setdefault(peer.connection, {})
+        calls[call] = None
         try:
             self._drain()
             async with asyncio.timeout(timeout_s):
@@ -362,7 +362,7 @@ class Exchange:
                 cause=f"no answer within {timeout_s:g} s",
             ) from None
         finally:
-            calls.discard(call)
+            calls.pop(call, None)
             if not calls:
                 self._calls.pop(peer.connection, None)
 

@@ -46,7 +46,7 @@ from vsp.sip.core.manscdp.envelope import Body, parse_body
 from vsp.sip.core.manscdp.keepalive import parse_keepalive
 from vsp.sip.core.message import Message, reply_bytes
 from vsp.sip.directory import Directory
-from vsp.sip.endpoint import SipEndpoint
+from vsp.sip.endpoint import SipEndpoint, Sockets
 from vsp.sip.presence import Entry, PresenceRules, Roster
 from vsp.sip.quirks import QuirkLedger, Sighting
 from vsp.sip.registrar import FORBIDDEN, Registrar, Reply, WriteBehind, same_host
@@ -96,8 +96,12 @@ class SignalService:
         ids: Ids,
         metrics: Metrics,
         nonce_key: bytes,
+        sockets: Sockets | None = None,
     ) -> None:
-        """`nonce_key` outlives the process: a nonce from before a restart is merely stale."""
+        """`nonce_key` outlives the process: a nonce from before a restart is merely stale.
+
+        sockets  where they come from; None: from the system
+        """
         self.on_presence: Callable[[DeviceId, Presence, str], None] | None = None
         self.on_catalog: Callable[[DeviceId, CatalogDiff], None] | None = None
         self.on_dialog_ended: Callable[[str, str], None] | None = None
@@ -109,7 +113,7 @@ class SignalService:
         metrics = self._metrics = Tally(metrics)
         self._agent = SipAgent(ids, f"{advertised}:{config.port}", USER_AGENT, trying=False)
         self._endpoint = SipEndpoint(
-            self._agent, clock, config.host, config.port, config.transports
+            self._agent, clock, config.host, config.port, config.transports, sockets=sockets
         )
         self._quirks = QuirkLedger()
         self._trace = TraceBook()

@@ -7,12 +7,11 @@ remove. Parts may have any size.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 
-from vsp.ports import ObjectInfo
+from vsp.blocking import Blocking
+from vsp.ports import ObjectInfo, PartInfo, UploadInfo
 from vsp.store import keys
-from vsp.store.folder import Entry, Folder
-from vsp.store.pool import IoPool
+from vsp.store.folder import Folder, Listed
 
 FOLDER_THREADS = 4
 """Threads of one process on the disk: enough to let reads pass a write that waits for fsync."""
@@ -21,48 +20,61 @@ FOLDER_THREADS = 4
 class FolderObjects:
     """Objects as files; every call in a thread."""
 
-    def __init__(self, root: Path) -> None:
-        self._folder = Folder(root)
-        self._pool = IoPool("objects", FOLDER_THREADS)
+    def __init__(self, folder: Folder, blocking: Blocking) -> None:
+        self._folder = folder
+        self._blocking = blocking
 
     async def begin(self, key: str, metadata: Mapping[str, str]) -> str:
         """The id of a new upload."""
         keys.check_key(key)
-        return await self._pool.run(self._folder.begin, key, keys.check_metadata(metadata))
+        return await self._blocking.run(self._folder.begin, key, keys.check_metadata(metadata))
 
     async def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
         """The part's tag. Durable only by `complete`: until then the spool is the truth."""
         keys.check_key(key)
         keys.check_upload_id(upload_id)
         keys.check_part(number, len(data))
-        return await self._pool.run(self._folder.put_part, key, upload_id, number, data)
+        return await self._blocking.run(self._folder.put_part, key, upload_id, number, data)
 
     async def complete(self, key: str, upload_id: str, tags: Sequence[str]) -> ObjectInfo:
         """The object of parts 1 to len(tags), durable."""
         keys.check_key(key)
         keys.check_upload_id(upload_id)
-        return await self._pool.run(self._folder.complete, key, upload_id, tuple(tags))
+        return await self._blocking.run(self._folder.complete, key, upload_id, tuple(tags))
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Forget an upload."""
         keys.check_key(key)
         keys.check_upload_id(upload_id)
-        await self._pool.run(self._folder.abort, key, upload_id)
+        await self._blocking.run(self._folder.abort, key, upload_id)
+
+    async def uploads(self, prefix: str) -> AsyncIterator[UploadInfo]:
+        """Those under way."""
+        keys.check_prefix(prefix)
+        for upload in await self._blocking.run(self._folder.uploads):
+            if upload.key.startswith(prefix):
+                yield upload
+
+    async def parts(self, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """What has arrived of an upload. Raises NotFound."""
+        keys.check_key(key)
+        keys.check_upload_id(upload_id)
+        return await self._blocking.run(self._folder.parts, key, upload_id)
 
     async def put(self, key: str, data: bytes, metadata: Mapping[str, str]) -> ObjectInfo:
         """A whole object, durable."""
         keys.check_key(key)
-        return await self._pool.run(self._folder.put, key, data, keys.check_metadata(metadata))
+        return await self._blocking.run(self._folder.put, key, data, keys.check_metadata(metadata))
 
     async def stat(self, key: str) -> ObjectInfo:
         """Raises NotFound."""
-        return await self._pool.run(self._folder.stat, keys.check_key(key))
+        return await self._blocking.run(self._folder.stat, keys.check_key(key))
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes. Raises NotFound, DataLoss."""
         keys.check_key(key)
         keys.check_range(key, offset, length)
-        return await self._pool.run(self._folder.read, key, offset, length)
+        return await self._blocking.run(self._folder.read, key, offset, length)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """In order within a folder; metadata is left empty, `stat` has it."""
@@ -82,17 +94,17 @@ class FolderObjects:
             else:
                 yield ObjectInfo(path, size, {})
 
-    async def _entries(self, folder: str) -> Sequence[Entry]:
-        return await self._pool.run(self._folder.entries, folder)
+    async def _entries(self, folder: str) -> Sequence[Listed]:
+        return await self._blocking.run(self._folder.entries, folder)
 
     async def delete(self, key: str) -> None:
         """Deleting what is not there is nothing."""
-        await self._pool.run(self._folder.delete, keys.check_key(key))
+        await self._blocking.run(self._folder.delete, keys.check_key(key))
 
     async def close(self) -> None:
         """Let running calls end."""
-        await self._pool.close()
+        await self._blocking.close()
 
 
-def _last_first(entries: Sequence[Entry]) -> list[Entry]:
+def _last_first(entries: Sequence[Listed]) -> list[Listed]:
     return list(reversed(entries))

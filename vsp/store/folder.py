@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import secrets
-import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vsp.disk import Disk, SystemDisk, exists, make_folders, read_whole, remove_tree
 from vsp.errors import DataLoss, Exhausted, Invalid, NotFound, Unavailable
-from vsp.ports import ObjectInfo
-from vsp.store.upload import Upload, fsync_file
+from vsp.faults import Point, reach
+from vsp.model.ids import UtcMicros
+from vsp.ports import ObjectInfo, PartInfo, UploadInfo
+from vsp.store.upload import Upload
 
 UPLOADS = ".uploads"
 
-Entry = tuple[str, int | None]
+Listed = tuple[str, int | None]
 """An object's key with its size, or a folder's path, ending in "/", with None."""
 
 LOCKS = 64
@@ -36,23 +37,37 @@ LOCKS = 64
 PUBLISH_TRIES = 3
 """A folder may be pruned by `delete` while an object enters it; it is then made again."""
 
+NAMED_MAX = 10_000
+"""Folders remembered as durable: two days of 5,000 channels; then all are forgotten."""
+
+STILLBORN_US = 3_600_000_000
+"""An upload that has no head this long after it was made lost its maker in between."""
+
 
 class Folder:
-    """One folder of objects."""
+    """One folder of objects. make_id: the names of uploads."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        disk: Disk | None = None,
+        make_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
         self._root = root
+        self._disk = disk or SystemDisk()
+        self._make_id = make_id
         self._uploads = root / UPLOADS
         self._locks = [threading.Lock() for _ in range(LOCKS)]
+        self._named: set[Path] = set()
 
     # ---- uploads ----------------------------------------------------------------------------
 
     def begin(self, key: str, metadata: Mapping[str, str]) -> str:
         """The id of a new upload."""
         with _file_errors(key):
-            self._uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
-            upload_id = secrets.token_hex(16)
-            Upload.begin(self._uploads / upload_id, key, metadata)
+            self._make_folders(self._uploads)
+            upload_id = self._make_id()
+            Upload.begin(self._disk, self._uploads / upload_id, key, metadata)
             return upload_id
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
@@ -69,7 +84,7 @@ class Folder:
                 if self._published_upload(key) == upload_id:
                     return self.stat(key)
                 raise
-            if upload.ready.exists() or self._published_upload(key) != upload_id:
+            if upload.is_ready or self._published_upload(key) != upload_id:
                 upload.assemble(tags)
                 self._publish(upload)
             upload.discard()
@@ -80,10 +95,36 @@ class Folder:
         with _file_errors(key), self._lock(upload_id), suppress(NotFound):
             self._upload(key, upload_id).discard()
 
+    def uploads(self) -> Sequence[UploadInfo]:
+        """Those under way. One that lost its maker before it had a head is removed here."""
+        found: list[UploadInfo] = []
+        stillborn: list[tuple[str, int]] = []
+        with _file_errors(UPLOADS):
+            if not exists(self._disk, self._uploads):
+                return []
+            for entry in self._disk.entries(self._uploads):
+                try:
+                    upload = Upload(self._disk, self._uploads / entry.name)
+                    begun_us = UtcMicros(upload.begun_us)
+                except (NotFound, DataLoss):
+                    stillborn.append((entry.name, entry.modified_us))
+                else:
+                    found.append(UploadInfo(upload.key, upload.id, begun_us))
+        newest_us = max((upload.begun_us for upload in found), default=0)
+        for name, made_us in stillborn:
+            if newest_us - made_us > STILLBORN_US:
+                remove_tree(self._disk, self._uploads / name)
+        return found
+
+    def parts(self, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """What has arrived of an upload, by number. Raises NotFound."""
+        with _file_errors(key), self._lock(upload_id):
+            return self._upload(key, upload_id).parts()
+
     def put(self, key: str, data: bytes, metadata: Mapping[str, str]) -> ObjectInfo:
         """A whole object at once; replaces one of that key."""
         upload_id = self.begin(key, metadata)
-        upload = Upload(self._uploads / upload_id)
+        upload = Upload(self._disk, self._uploads / upload_id)
         try:
             with _file_errors(key):
                 upload.put_whole(data)
@@ -97,33 +138,35 @@ class Folder:
     def stat(self, key: str) -> ObjectInfo:
         """Raises NotFound."""
         with _file_errors(key):
-            found = os.stat(self._root / key)
-            if not stat.S_ISREG(found.st_mode):
+            found = self._disk.look(self._root / key)
+            if not found.plain:
                 raise NotFound(f"there is no object {key}")
-            return ObjectInfo(key, found.st_size, self._sidecar(key).get("metadata", {}))
+            return ObjectInfo(key, found.size_bytes, self._sidecar(key).get("metadata", {}))
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """Exactly those bytes. Raises NotFound, DataLoss."""
-        with _file_errors(key), (self._root / key).open("rb", buffering=0) as file:
-            data = _read_at(file.fileno(), offset, length)
+        with _file_errors(key):
+            file = self._disk.open(self._root / key)
+            try:
+                data = file.read(offset, length)
+            finally:
+                file.close()
         if len(data) != length:
             raise DataLoss(f"{key} ends before byte {offset + length}")
         return data
 
-    def entries(self, folder: str) -> Sequence[Entry]:
+    def entries(self, folder: str) -> Sequence[Listed]:
         """What lies in a folder ("" or "a/b/"), in the order of keys, "/" sorted as a character."""
-        found: list[Entry] = []
+        found: list[Listed] = []
         try:
-            with _file_errors(folder), os.scandir(self._root / folder) as scan:
-                for entry in scan:
+            with _file_errors(folder):
+                for entry in self._disk.entries(self._root / folder):
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.folder:
                         found.append((f"{folder}{entry.name}/", None))
-                    elif entry.is_file(follow_symlinks=False):
-                        with suppress(FileNotFoundError):  # deleted while we look
-                            size = entry.stat(follow_symlinks=False).st_size
-                            found.append((folder + entry.name, size))
+                    elif entry.plain:
+                        found.append((folder + entry.name, entry.size_bytes))
         except NotFound:
             return []
         return sorted(found)
@@ -132,14 +175,14 @@ class Folder:
         """Object first, then its metadata, then folders that are empty; twice is nothing."""
         with _file_errors(key):
             path = self._root / key
-            if path.is_dir():
-                return
             with suppress(FileNotFoundError):
-                path.unlink()
+                if self._disk.look(path).folder:
+                    return
+                self._disk.remove(path)
             with suppress(FileNotFoundError):
-                self._sidecar_path(key).unlink()
+                self._disk.remove(self._sidecar_path(key))
             with suppress(FileNotFoundError):
-                fsync_file(path.parent)
+                self._disk.sync_folder(path.parent)
             self._prune(path.parent)
 
     # ---- inside -----------------------------------------------------------------------------
@@ -148,7 +191,7 @@ class Folder:
         return self._locks[hash(upload_id) % LOCKS]
 
     def _upload(self, key: str, upload_id: str) -> Upload:
-        upload = Upload(self._uploads / upload_id)
+        upload = Upload(self._disk, self._uploads / upload_id)
         if upload.key != key:
             raise Invalid(f"upload {upload_id} belongs to another key")
         return upload
@@ -159,7 +202,7 @@ class Folder:
 
     def _sidecar(self, key: str) -> dict[str, dict[str, str]]:
         try:
-            return dict(json.loads(self._sidecar_path(key).read_text("utf-8")))
+            return dict(json.loads(read_whole(self._disk, self._sidecar_path(key))))
         except FileNotFoundError:
             return {}  # put there by hand
         except ValueError as error:
@@ -167,7 +210,9 @@ class Folder:
 
     def _published_upload(self, key: str) -> object:
         """The upload that an object came from; None without object."""
-        return self._sidecar(key).get("upload") if (self._root / key).is_file() else None
+        if not exists(self._disk, self._root / key):
+            return None
+        return self._sidecar(key).get("upload")
 
     def _publish(self, upload: Upload) -> None:
         target = self._root / upload.key
@@ -176,42 +221,46 @@ class Folder:
             self._make_folders(target.parent)
             meta = upload.new_file("meta", json.dumps(sidecar).encode())
             try:
-                os.replace(meta, self._sidecar_path(upload.key))
-                os.replace(upload.ready, target)
+                self._disk.rename(meta, self._sidecar_path(upload.key))
+                reach(Point.FOLDER_SIDECAR)
+                self._disk.rename(upload.ready, target)
             except FileNotFoundError:
-                if last or not upload.ready.exists():
+                self._named.clear()
+                if last or not upload.is_ready:
                     raise
             else:
                 break
-        fsync_file(target.parent)
+        reach(Point.FOLDER_NAMED)
+        self._disk.sync_folder(target.parent)
+        reach(Point.FOLDER_PUBLISHED)
 
     def _make_folders(self, folder: Path) -> None:
-        """`folder` and what is above it, each name on disk."""
-        if folder.is_dir():
+        """`folder` and what is above it, each name on disk.
+
+        One that is there may still be only in memory, made by a process that was killed: the first
+        time in our life its name is synced whoever made it.
+        """
+        if folder in self._named:
             return
-        if folder != self._root:
-            self._make_folders(folder.parent)
+        if folder == self._root:
+            make_folders(self._disk, folder)
         else:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        fsync_file(folder.parent)
+            self._make_folders(folder.parent)
+            with suppress(FileExistsError):
+                self._disk.make_folder(folder)
+            self._disk.sync_folder(folder.parent)
+        if len(self._named) >= NAMED_MAX:
+            self._named.clear()
+        self._named.add(folder)
 
     def _prune(self, folder: Path) -> None:
         while folder != self._root and self._root in folder.parents:
+            self._named.discard(folder)
             try:
-                folder.rmdir()
+                self._disk.remove_folder(folder)
             except OSError:
                 return  # not empty, or another has been quicker
             folder = folder.parent
-
-
-def _read_at(descriptor: int, offset: int, length: int) -> bytes:
-    pieces: list[bytes] = []
-    while length and (piece := os.pread(descriptor, length, offset)):
-        pieces.append(piece)
-        offset, length = offset + len(piece), length - len(piece)
-    return b"".join(pieces)
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from vsp.blocking import IoPool
 from vsp.config import Config
 from vsp.errors import Invalid
 from vsp.ports import ObjectStore
-from vsp.store.blobs import FolderObjects
+from vsp.store.blobs import FOLDER_THREADS, FolderObjects
+from vsp.store.folder import Folder
 
 _ENDPOINT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?")
 
@@ -28,7 +30,7 @@ def open_objects(config: Config) -> Objects:
     """
     store = config.store
     if store.kind == "folder":
-        return FolderObjects(config.objects_dir)
+        return FolderObjects(Folder(config.objects_dir), IoPool("objects", FOLDER_THREADS))
     if store.s3_credentials is None:
         raise Invalid("store.kind=s3 needs store.s3_credentials")
     if not _ENDPOINT.fullmatch(store.s3_endpoint):

@@ -28,10 +28,11 @@ from minio.credentials.credentials import Credentials
 from minio.error import MinioException, S3Error
 from minio.signer import sign_v4_s3
 
+from vsp.blocking import IoPool
 from vsp.errors import DataLoss, Denied, Invalid, NotFound, Unavailable, VspError
-from vsp.ports import ObjectInfo
+from vsp.model.ids import UtcMicros
+from vsp.ports import ObjectInfo, PartInfo, UploadInfo
 from vsp.store import keys
-from vsp.store.pool import IoPool
 
 S3_THREADS = 8
 """Calls at once; measured: more gain nothing against one server on two cores."""
@@ -118,6 +119,23 @@ class S3Objects:
         keys.check_upload_id(upload_id)
         await self._pool.run(self._abort, key, upload_id)
 
+    async def uploads(self, prefix: str) -> AsyncIterator[UploadInfo]:
+        """Those under way, as the server lists them."""
+        keys.check_prefix(prefix)
+        marker = ("", "")
+        while True:
+            page, marker = await self._pool.run(self._upload_page, prefix, marker)
+            for upload in page:
+                yield upload
+            if not marker[0]:
+                return
+
+    async def parts(self, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """What has arrived of an upload. Raises NotFound."""
+        keys.check_key(key)
+        keys.check_upload_id(upload_id)
+        return await self._pool.run(self._parts, key, upload_id)
+
     async def put(self, key: str, data: bytes, metadata: Mapping[str, str]) -> ObjectInfo:
         """A whole object at once; replaces one of that key."""
         keys.check_key(key)
@@ -182,6 +200,38 @@ class S3Objects:
             self._send("DELETE", key, {"uploadId": upload_id})
         except NotFound:
             return
+
+    def _upload_page(
+        self, prefix: str, marker: tuple[str, str]
+    ) -> tuple[Sequence[UploadInfo], tuple[str, str]]:
+        """One page and where the next begins; an empty marker says that there is none."""
+        self._ensure_bucket()
+        query = {"uploads": "", "prefix": prefix, "max-uploads": str(LIST_PAGE)}
+        if marker[0]:
+            query |= {"key-marker": marker[0], "upload-id-marker": marker[1]}
+        answer = self._send("GET", "", query)
+        found = [
+            UploadInfo(said["Key"], said["UploadId"], _instant(said["Initiated"]))
+            for said in _records(answer, "Upload")
+        ]
+        if _text_of(answer, "IsTruncated") != "true":
+            return found, ("", "")
+        following = _text_of(answer, "NextKeyMarker"), _text_of(answer, "NextUploadIdMarker")
+        return found, following
+
+    def _parts(self, key: str, upload_id: str) -> Sequence[PartInfo]:
+        """Up to the first that is missing."""
+        found: list[PartInfo] = []
+        while True:
+            query = {"uploadId": upload_id, "part-number-marker": str(len(found))}
+            answer = self._send("GET", key, query)
+            for said in _records(answer, "Part"):
+                if int(said["PartNumber"]) != len(found) + 1:
+                    return found
+                tag = said["ETag"].strip('"')
+                found.append(PartInfo(len(found) + 1, int(said["Size"]), tag))
+            if _text_of(answer, "IsTruncated") != "true":
+                return found
 
     def _put(self, key: str, data: bytes, metadata: dict[str, str]) -> ObjectInfo:
         self._ensure_bucket()
@@ -315,6 +365,30 @@ def _text_of(answer: urllib3.BaseHTTPResponse, name: str) -> str:
     except ET.ParseError:
         return ""
     return next((e.text or "" for e in root.iter() if e.tag.rpartition("}")[2] == name), "")
+
+
+def _records(answer: urllib3.BaseHTTPResponse, name: str) -> list[dict[str, str]]:
+    """Each element of that name as its children's texts. Raises Unavailable."""
+    try:
+        root = ET.fromstring(answer.data[:ANSWER_MAX])
+    except ET.ParseError as error:
+        raise Unavailable("the object server sent a list that is no XML") from error
+    return [
+        {child.tag.rpartition("}")[2]: child.text or "" for child in element}
+        for element in root.iter()
+        if element.tag.rpartition("}")[2] == name
+    ]
+
+
+def _instant(text: str) -> UtcMicros:
+    """`2026-11-29T10:00:00.000Z` as S3 writes it. Raises Unavailable."""
+    try:
+        moment = minio_time.from_iso8601utc(text)
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise Unavailable(f"the object server sent {text[:40]!r} for a time")
+    return UtcMicros(round(moment.timestamp() * 1_000_000))
 
 
 def _raise_error_in(answer: urllib3.BaseHTTPResponse, key: str) -> None:

@@ -8,8 +8,8 @@
 
 Parts normally come in order, so the bytes are written once. A line enters the journal after its
 bytes, so that a killed writer leaves at most bytes nobody refers to. A power cut is another matter:
-lines may survive without their bytes. Every part is therefore hashed again before completing, but
-only when the machine has been booted since the upload began.
+lines may survive without their bytes, and bytes without their lines. Every part is therefore hashed
+again before completing, but only when the machine has been booted since the upload began.
 
 Blocking; called from threads. One upload is used by one thread at a time (folder.py locks).
 """
@@ -18,18 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsp.disk import COPY_BYTES, Disk, exists, read_whole, remove_tree, write_durably
 from vsp.errors import Conflict, DataLoss, Invalid, NotFound
-
-COPY_BYTES = 1 << 20
-"""Piece of a copy or of hashing."""
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from vsp.faults import Point, reach
+from vsp.ports import PartInfo
 
 _BODY = "body"
 _HEAD = "head.json"
@@ -55,30 +51,37 @@ class Part:
 class Upload:
     """The folder of one upload."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self._disk = disk
         self._folder = folder
         self.id = folder.name
         try:
-            head = json.loads((folder / _HEAD).read_text("utf-8"))
+            head = json.loads(read_whole(disk, folder / _HEAD))
+            self.key: str = head["key"]
+            self.metadata: dict[str, str] = head["metadata"]
+            self._boot: str = head["boot"]
         except FileNotFoundError as error:
             raise NotFound(f"there is no upload {folder.name}") from error
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise DataLoss(f"upload {folder.name} has a damaged head") from error
-        self.key: str = head["key"]
-        self.metadata: dict[str, str] = head["metadata"]
-        self._boot: str = head["boot"]
 
     @classmethod
-    def begin(cls, folder: Path, key: str, metadata: Mapping[str, str]) -> Upload:
+    def begin(cls, disk: Disk, folder: Path, key: str, metadata: Mapping[str, str]) -> Upload:
         """A new upload in a folder that does not exist yet."""
-        folder.mkdir(mode=0o700)
-        head = {"key": key, "metadata": dict(metadata), "boot": _boot_id()}
-        write_durably(folder / _HEAD, json.dumps(head).encode())
-        return cls(folder)
+        disk.make_folder(folder)
+        reach(Point.FOLDER_UPLOAD_MADE)
+        head = {"key": key, "metadata": dict(metadata), "boot": disk.boot}
+        write_durably(disk, folder / _HEAD, json.dumps(head).encode())
+        return cls(disk, folder)
+
+    @property
+    def begun_us(self) -> int:
+        """Wall time at which its head was written."""
+        return self._disk.look(self._folder / _HEAD).modified_us
 
     def put(self, number: int, data: bytes) -> str:
         """Lay down one part; the same again is nothing, other bytes replace it."""
-        if self.ready.exists():
+        if self.is_ready:
             raise Conflict(f"upload {self.id} is being completed; no part can join it")
         tag = hashlib.sha256(data).hexdigest()
         parts, body_end = self._read_journal()
@@ -90,52 +93,63 @@ class Upload:
         if part.offset is None:
             self._write_stray(number, data)
         else:
-            _write_at(self._folder / _BODY, part.offset, data)
+            self._write(_BODY, part.offset, data)
+        reach(Point.FOLDER_PART_LAID)
         self._append_journal(part)
+        reach(Point.FOLDER_PART_NOTED)
         return tag
 
     def put_whole(self, data: bytes) -> None:
         """Make `data` the ready object, without parts."""
-        write_durably(self.ready, data)
+        write_durably(self._disk, self.ready, data)
+
+    def parts(self) -> Sequence[PartInfo]:
+        """What has arrived and is still there, by number, up to the first that is missing."""
+        known, _ = self._read_journal()
+        found: list[PartInfo] = []
+        while (part := known.get(len(found) + 1)) is not None and self._is_whole(part):
+            found.append(PartInfo(part.number, part.length, part.tag))
+        return found
 
     @property
     def ready(self) -> Path:
         """The whole object; exists once `assemble` has returned."""
         return self._folder / _READY
 
+    @property
+    def is_ready(self) -> bool:
+        return exists(self._disk, self.ready)
+
     def assemble(self, tags: Sequence[str]) -> Path:
         """The whole object of exactly these parts, on disk. Repeatable.
 
         Raises Invalid when a part is missing or has another tag, DataLoss when its bytes are gone.
         """
-        if self.ready.exists():
+        if self.is_ready:
             return self.ready
         parts = self._wanted(tags)
-        if self._boot != _boot_id():
+        if self._boot != self._disk.boot:
             for part in parts:
                 self._verify(part)
         if _lies_in_order(parts):
             whole = self._folder / _BODY
-            size = sum(part.length for part in parts)
-            if whole.stat().st_size < size:
-                raise DataLoss(f"upload {self.id} holds fewer bytes than its journal says")
-            os.truncate(whole, size)
+            self._cut_body(whole, sum(part.length for part in parts))
         else:
             whole = self._folder / "whole"
             self._copy_together(parts, whole)
-        fsync_file(whole)
-        os.rename(whole, self.ready)
+        reach(Point.FOLDER_ASSEMBLED)
+        self._disk.rename(whole, self.ready)
         return self.ready
 
     def new_file(self, name: str, data: bytes) -> Path:
         """A durable file beside the parts, to be renamed away."""
         path = self._folder / name
-        write_durably(path, data)
+        write_durably(self._disk, path, data)
         return path
 
     def discard(self) -> None:
         """Remove the upload; what was published has left the folder already."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._disk, self._folder)
 
     def _wanted(self, tags: Sequence[str]) -> list[Part]:
         parts, _ = self._read_journal()
@@ -154,29 +168,36 @@ class Upload:
         parts: dict[int, Part] = {}
         body_end = 0
         path = self._folder / _JOURNAL
-        text = path.read_bytes() if path.exists() else b""
+        text = read_whole(self._disk, path) if exists(self._disk, path) else b""
         for line in text.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
+            part = _part_of(line)
+            if part is None:
                 break
-            number, length, tag, place = line.split()
-            offset = None if place == b"-" else int(place)
-            parts[int(number)] = Part(int(number), int(length), tag.decode(), offset)
-            if offset is not None:
-                body_end = max(body_end, offset + int(length))
+            parts[part.number] = part
+            if part.offset is not None:
+                body_end = max(body_end, part.offset + part.length)
         return parts, body_end
 
     def _append_journal(self, part: Part) -> None:
-        descriptor = os.open(self._folder / _JOURNAL, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
-            whole = file.read().rfind(b"\n") + 1  # a killed writer may have left half a line
-            file.seek(whole)
-            file.truncate()
-            file.write(part.line())
+        file = self._disk.open(self._folder / _JOURNAL, make=True)
+        try:
+            # A killed writer may have left half a line.
+            whole = file.read(0, file.size).rfind(b"\n") + 1
+            file.truncate(whole)
+            file.write(whole, part.line())
+        finally:
+            file.close()
+
+    def _write(self, name: str, offset: int, data: bytes) -> None:
+        file = self._disk.open(self._folder / name, make=True)
+        try:
+            file.write(offset, data)
+        finally:
+            file.close()
 
     def _write_stray(self, number: int, data: bytes) -> None:
-        temporary = self._folder / "incoming"
-        temporary.write_bytes(data)
-        os.rename(temporary, self._stray(number))
+        self._write("incoming", 0, data)
+        self._disk.rename(self._folder / "incoming", self._stray(number))
 
     def _stray(self, number: int) -> Path:
         return self._folder / f"part-{number:05d}"
@@ -186,28 +207,73 @@ class Upload:
             return self._stray(part.number), 0
         return self._folder / _BODY, part.offset
 
-    def _verify(self, part: Part) -> None:
+    def _is_whole(self, part: Part) -> bool:
         digest = hashlib.sha256()
-        path, offset = self._place(part)
-        for piece in _pieces(path, offset, part.length):
+        for piece in self._pieces(part):
             digest.update(piece)
-        if digest.hexdigest() != part.tag:
+        return digest.hexdigest() == part.tag
+
+    def _verify(self, part: Part) -> None:
+        if not self._is_whole(part):
             raise DataLoss(
                 f"part {part.number} of upload {self.id} does not have the bytes it had",
                 cause="the machine lost power before they were on disk",
                 next_step="send the part again from the spool",
             )
 
+    def _cut_body(self, body: Path, size: int) -> None:
+        """The body to exactly `size`, on disk."""
+        file = self._disk.open(body)
+        try:
+            if file.size < size:
+                raise DataLoss(f"upload {self.id} holds fewer bytes than its journal says")
+            file.truncate(size)
+            file.sync()
+        finally:
+            file.close()
+
     def _copy_together(self, parts: Sequence[Part], target: Path) -> None:
-        with target.open("wb") as file:
+        file = self._disk.open(target, make=True)
+        try:
+            file.truncate(0)
+            copied = 0
             for part in parts:
-                path, offset = self._place(part)
-                copied = 0
-                for piece in _pieces(path, offset, part.length):
-                    file.write(piece)
+                begun = copied
+                for piece in self._pieces(part):
+                    file.write(copied, piece)
                     copied += len(piece)
-                if copied != part.length:
+                if copied - begun != part.length:
                     raise DataLoss(f"part {part.number} of upload {self.id} is not whole")
+            file.sync()
+        finally:
+            file.close()
+
+    def _pieces(self, part: Part) -> Iterator[bytes]:
+        """Its bytes in pieces; fewer when the file ends or is not there."""
+        path, offset = self._place(part)
+        try:
+            file = self._disk.open(path)
+        except FileNotFoundError:
+            return
+        try:
+            left = part.length
+            while left and (piece := file.read(offset, min(COPY_BYTES, left))):
+                offset, left = offset + len(piece), left - len(piece)
+                yield piece
+        finally:
+            file.close()
+
+
+def _part_of(line: bytes) -> Part | None:
+    """A line of the journal; None for one that is torn, or that a power cut left as noise."""
+    fields = line.split()
+    if not line.endswith(b"\n") or len(fields) != 4:
+        return None
+    number, length, tag, place = fields
+    if not (number.isdigit() and length.isdigit() and (place == b"-" or place.isdigit())):
+        return None
+    offset = None if place == b"-" else int(place)
+    return Part(int(number), int(length), tag.decode("ascii", "replace"), offset)
 
 
 def _contiguous(parts: Mapping[int, Part]) -> int:
@@ -226,53 +292,3 @@ def _lies_in_order(parts: Sequence[Part]) -> bool:
             return False
         end += part.length
     return True
-
-
-def _pieces(path: Path, offset: int, length: int) -> Iterator[bytes]:
-    """`length` bytes from `offset` in pieces; fewer when the file ends or is not there."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        file.seek(offset)
-        while length and (piece := file.read(min(COPY_BYTES, length))):
-            length -= len(piece)
-            yield piece
-
-
-def _write_at(path: Path, offset: int, data: bytes) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(descriptor, view, offset)
-            view, offset = view[written:], offset + written
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """The whole file, on disk; its name is durable only once its folder is synced."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def fsync_file(path: Path) -> None:
-    """Until the file's bytes are on disk; for a folder: its names."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _boot_id() -> str:
-    """Which run of the machine this is; where that is unknown, a word that never matches."""
-    try:
-        return BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return f"unknown-{os.urandom(8).hex()}"

@@ -1,11 +1,15 @@
-"""Blocking calls in threads of their own, with a bound on how many may wait."""
+"""Blocking calls beside the event loop: in threads of their own, with a bound on how many may wait.
+
+What awaits them sees `Blocking`; a virtual world, which has no threads, runs the same calls on its
+loop after the time that they would have taken.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from vsp.errors import Exhausted
 
@@ -15,6 +19,18 @@ T = TypeVar("T")
 WAITING_MAX = 1_024
 """Calls that may wait for a thread: a thousand recordings with one part each. More means that the
 disk or the server has stopped, and an error now is better than memory without end."""
+
+
+class Blocking(Protocol):
+    """Where blocking calls run."""
+
+    async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `call`. A cancelled caller leaves it to end by itself."""
+        ...
+
+    async def close(self, *, wait: bool = True) -> None:
+        """Cancel waiting calls and let running ones end; `wait` where they end soon."""
+        ...
 
 
 class IoPool:
@@ -27,7 +43,6 @@ class IoPool:
         self._running = 0
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `call` in a thread. A cancelled caller leaves it to end by itself."""
         if self._running >= self._limit:
             raise Exhausted(
                 f"{self._running} {self._name} calls are waiting",
@@ -44,7 +59,6 @@ class IoPool:
         self._running -= 1
 
     async def close(self, *, wait: bool = True) -> None:
-        """Cancel waiting calls and let running ones end; `wait` where they end soon."""
         if wait:
             await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
         else:
@@ -55,3 +69,6 @@ def _post(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     """Run on the loop, unless it has gone before the thread ended."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(call)
+
+
+__all__ = ["Blocking", "IoPool"]

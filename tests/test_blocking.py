@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from vsp.errors import Exhausted, Invalid
-from vsp.store.pool import IoPool
+from vsp.blocking import IoPool
 
 
 async def test_calls_run_in_the_pools_own_threads():

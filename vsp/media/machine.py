@@ -1,0 +1,149 @@
+"""What a media worker needs of the computer it runs on, in one place.
+
+`ThisMachine` is the computer itself: sockets, files, threads. A virtual world brings another one
+(simulators/world.py), with a network and a disk that do what a seed says; the worker, its sessions,
+its spool and its shipper are the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import ssl
+from pathlib import Path
+from typing import Protocol
+
+from vsp.blocking import Blocking, IoPool
+from vsp.config import Config
+from vsp.disk import Disk, SystemDisk, make_folders
+from vsp.errors import Conflict
+from vsp.link import socket_path
+from vsp.media.admission import Admission
+from vsp.media.chunks import ChunkWriter, OnWritten, Writer, WriterThread
+from vsp.media.control import ControlServer, Worker
+from vsp.media.http import ViewerServer
+from vsp.media.ingest import Ingest, Sink
+from vsp.media.stream import Port
+from vsp.ports import Clock, Ids
+
+IO_THREADS = 4
+"""Threads that read the spool and write the journal: enough to let reads pass an fsync."""
+
+
+class Ports(Protocol):
+    """Where streams come in."""
+
+    def open(self, sink: Sink) -> Port:
+        """A free one. Raises Exhausted."""
+        ...
+
+    async def run(self) -> None:
+        """Read what nobody watches, for ever."""
+        ...
+
+
+class Door(Protocol):
+    """Something that listens."""
+
+    async def start(self) -> None:
+        """Raises Conflict when its place is taken."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ViewerDoor(Door, Protocol):
+    """Where viewers come in. `port` is the real one once it listens."""
+
+    @property
+    def port(self) -> int: ...
+
+
+class Lock(Protocol):
+    """The right to a folder, until it is released or its holder dies."""
+
+    def release(self) -> None: ...
+
+
+class Machine(Protocol):
+    """A computer."""
+
+    @property
+    def disk(self) -> Disk: ...
+    @property
+    def blocking(self) -> Blocking: ...
+    def lock(self, folder: Path) -> Lock:
+        """Raises Conflict while somebody else has it."""
+        ...
+
+    def writer(self, core: ChunkWriter, on_written: OnWritten) -> Writer: ...
+    def ports(self) -> Ports: ...
+    def viewers(self, admission: Admission) -> ViewerDoor: ...
+    def control(self, worker: Worker) -> Door: ...
+
+
+class ThisMachine:
+    """The computer that we run on, for worker `index`."""
+
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        clock: Clock,
+        ids: Ids,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.disk: Disk = SystemDisk()
+        self.blocking: Blocking = IoPool("spool", IO_THREADS)
+        self._config = config
+        self._index = index
+        self._clock = clock
+        self._ids = ids
+        self._tls = tls
+
+    def lock(self, folder: Path) -> Lock:
+        return FolderLock(self.disk, folder)
+
+    def writer(self, core: ChunkWriter, on_written: OnWritten) -> Writer:
+        return WriterThread(core, on_written, self._clock)
+
+    def ports(self) -> Ports:
+        media = self._config.media
+        return Ingest(
+            media.host,
+            self._config.media_ports(self._index),
+            media.receive_buffer_bytes,
+            media.drain_interval_ms / 1000,
+            self._clock,
+            self._ids,
+        )
+
+    def viewers(self, admission: Admission) -> ViewerDoor:
+        media = self._config.media
+        port = media.http_port_first + self._index if media.http_port_first else 0
+        return ViewerServer(self._index, admission, media.http_host, port, self._tls)
+
+    def control(self, worker: Worker) -> Door:
+        return ControlServer(worker, socket_path(self._config.data_dir, self._index))
+
+
+class FolderLock:
+    """One worker per spool: two of one index would write over each other."""
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        make_folders(disk, folder)
+        self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            raise Conflict(
+                f"another worker holds {folder}",
+                next_step="stop it, or give this node another node.data_dir",
+            ) from error
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+__all__ = ["Door", "FolderLock", "Lock", "Machine", "Ports", "ThisMachine", "ViewerDoor"]
