@@ -34,7 +34,7 @@ from vsp.model.stream import (
     SessionPort,
     SessionSpec,
     SessionStatus,
-    TroubleChanged,
+    Troubles,
     ViewEnded,
     ViewEndpoint,
     ViewSpec,
@@ -89,7 +89,7 @@ EVENTS: Mapping[str, type[WorkerEvent]] = {
     "view_ended": ViewEnded,
     "segments_wanted": SegmentsWanted,
     "segment_closed": SegmentClosed,
-    "trouble_changed": TroubleChanged,
+    "troubles": Troubles,
 }
 _EVENT_NAMES = {kind: name for name, kind in EVENTS.items()}
 

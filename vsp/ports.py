@@ -49,7 +49,7 @@ from vsp.model.stream import (
     SessionPort,
     SessionSpec,
     SessionStatus,
-    TroubleChanged,
+    Troubles,
     ViewEnded,
     ViewEndpoint,
     ViewSpec,
@@ -419,7 +419,7 @@ class StreamBook(Protocol):
     async def attempts(self, channel_id: ChannelId, limit: int = 50) -> Sequence[Attempt]: ...
 
 
-WorkerEvent = SessionChanged | ViewEnded | SegmentsWanted | SegmentClosed | TroubleChanged
+WorkerEvent = SessionChanged | ViewEnded | SegmentsWanted | SegmentClosed | Troubles
 
 
 class MediaControl(Protocol):
@@ -458,7 +458,7 @@ class MediaControl(Protocol):
         ...
 
     def events(self) -> AsyncIterator[WorkerEvent]:
-        """Unacknowledged entries and present troubles first, then everything as it happens."""
+        """Unacknowledged entries and the present troubles first, then everything as it happens."""
         ...
 
 

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Parts of vsp; those that are not named are roots and may import everything but a node."""
 
-ROOTS = {"node", "worker", "administer", "demo", "doctor", "cli", "__main__"}
+ROOTS = {"node", "composition", "worker", "administer", "demo", "doctor", "cli", "__main__"}
 
 IMPURE = {
     "asyncio",

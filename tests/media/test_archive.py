@@ -12,6 +12,7 @@ import pytest
 from tests.media.rig import folder_objects, open_spool
 from tests.media.test_journal import SEGMENT
 from tests.media.test_spool import fragment, head, media, opened
+from vsp.blocking import IoPool
 from vsp.errors import NotFound, Unavailable
 from vsp.media import archive as module
 from vsp.media.archive import FED_ROWS_MAX, Finder, Rows, Source
@@ -20,6 +21,7 @@ from vsp.model.ids import ChannelId, UtcMicros, ViewId
 from vsp.model.recording import EndReason, Segment
 from vsp.model.stream import SegmentsWanted, ViewKind, ViewSpec
 from vsp.store.blobs import FolderObjects
+from vsp.store.folder import Folder
 
 MINUTE_US = 60_000_000
 NOW_US = UtcMicros(1000 * MINUTE_US)
@@ -215,7 +217,7 @@ async def test_an_object_that_is_gone_is_told_and_a_busy_store_is_tried_again(
                 raise busy.pop()
             return await super().read(key, offset, length)
 
-    objects = Busy(tmp_path / "objects")
+    objects = Busy(Folder(tmp_path / "objects"), IoPool("test", 1))
     source = Source(objects, open_spool(tmp_path / "log"), minute(1), None)
 
     with pytest.raises(NotFound):

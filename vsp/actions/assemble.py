@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from vsp.access.authn import Authenticator, SessionRules
 from vsp.access.passwords import PasswordHasher
 from vsp.access.scope import Access
 from vsp.access.ticket import TicketSigner
 from vsp.actions.accounts import Accounts
+from vsp.actions.alarms import Alarms
 from vsp.actions.channels import Channels
 from vsp.actions.devices import Devices
 from vsp.actions.enquiries import Enquiries
@@ -31,6 +33,23 @@ from vsp.ports import (
 )
 
 
+class Store(Protocol):
+    """What is opened (`vsp.store.Store`, or its twin in memory)."""
+
+    @property
+    def devices(self) -> DeviceBook: ...
+    @property
+    def segments(self) -> SegmentIndex: ...
+    @property
+    def changes(self) -> ChangeLog: ...
+    @property
+    def audit(self) -> AuditLog: ...
+    @property
+    def people(self) -> People: ...
+    @property
+    def streams(self) -> StreamBook: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Books:
     """The ports that the store implements; `vsp.store.Store` has these names."""
@@ -41,6 +60,13 @@ class Books:
     audit: AuditLog
     people: People
     streams: StreamBook
+
+    @classmethod
+    def of(cls, store: Store) -> Books:
+        """Those of an open store."""
+        return cls(
+            store.devices, store.segments, store.changes, store.audit, store.people, store.streams
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +81,7 @@ class Actions:
     channels: Channels
     views: Views
     overview: Overview
+    alarms: Alarms
     clock: Clock
     ids: Ids
     metrics: Metrics
@@ -136,6 +163,7 @@ def assemble(
         channels=channels,
         views=views,
         overview=overview,
+        alarms=Alarms(changes=books.changes, access=access, clock=clock, metrics=metrics),
         clock=clock,
         ids=ids,
         metrics=metrics,

@@ -19,7 +19,7 @@ from vsp.model.stream import (
     SegmentsWanted,
     SessionChanged,
     SessionStatus,
-    TroubleChanged,
+    Troubles,
     ViewEnded,
 )
 from vsp.ports import MediaControl, WorkerEvent
@@ -45,7 +45,7 @@ class WorkerPool:
         self.on_view_ended: Callable[[ViewEnded], Awaitable[None]] | None = None
         self.on_segments_wanted: Callable[[WorkerId, SegmentsWanted], Awaitable[None]] | None = None
         self.on_segment_closed: Callable[[WorkerId, SegmentClosed], Awaitable[None]] | None = None
-        self.on_trouble: Callable[[WorkerId, TroubleChanged], Awaitable[None]] | None = None
+        self.on_troubles: Callable[[WorkerId, Troubles], Awaitable[None]] | None = None
 
     def start(self) -> None:
         self._tasks = [
@@ -114,7 +114,7 @@ class WorkerPool:
                 await self.on_view_ended(event)
             case SegmentsWanted() if self.on_segments_wanted is not None:
                 await self.on_segments_wanted(worker_id, event)
-            case TroubleChanged() if self.on_trouble is not None:
-                await self.on_trouble(worker_id, event)
+            case Troubles() if self.on_troubles is not None:
+                await self.on_troubles(worker_id, event)
             case _:
                 pass

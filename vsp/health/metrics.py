@@ -51,6 +51,7 @@ GAUGES: Mapping[str, Declaration] = {
     "vsp_stream_bits_per_second": Declaration("Sum of inbound bit rates."),
     "vsp_packets_lost": Declaration("Packets lost on inbound streams that are up."),
     "vsp_packets_foreign": Declaration("Packets from unexpected sources, never recorded."),
+    "vsp_alarms": Declaration("Alarms that are raised, by kind.", ("kind",)),
     "vsp_store_free_bytes": Declaration("Free space of the object store's disk."),
 }
 

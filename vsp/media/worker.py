@@ -44,7 +44,7 @@ from vsp.model.stream import (
     SessionPort,
     SessionSpec,
     SessionStatus,
-    TroubleChanged,
+    Troubles,
     ViewEnded,
     ViewEndpoint,
     ViewKind,
@@ -307,8 +307,7 @@ class MediaWorker:
             yield event
 
     def _backlog(self) -> Sequence[WorkerEvent]:
-        troubles = [TroubleChanged(what, why) for what, why in self._troubles.items()]
-        return [*self._journal.unacknowledged(), *troubles]
+        return [*self._journal.unacknowledged(), Troubles(self._troubles)]
 
     def _session(self, session_id: SessionId) -> MediaSession:
         session = self._sessions.get(session_id)
@@ -464,10 +463,10 @@ class MediaWorker:
         now = dict(self._shipper.troubles)
         if self._spool.trouble:
             now["spool"] = self._spool.trouble
-        before, self._troubles = self._troubles, now
-        for what in dict.fromkeys([*before, *now]):
-            if (what in before) != (what in now):
-                self._bus.publish(TroubleChanged(what, now.get(what, "")))
+        changed = now.keys() != self._troubles.keys()
+        self._troubles = now
+        if changed:
+            self._bus.publish(Troubles(now))
 
     def _expire_views(self, now: float) -> None:
         for view_id, place in list(self._places.items()):

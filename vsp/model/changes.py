@@ -20,11 +20,13 @@ class Axis(StrEnum):
     RECORDING = "recording"
     STREAM = "stream"
     CATALOG = "catalog"
+    ALARM = "alarm"
 
 
 @dataclass(frozen=True, slots=True)
 class ChangePoint:
-    """subject is `device:{id}` or `channel:{id}`; evidence says what was seen, in words."""
+    """subject is `device:{id}`, `channel:{id}` or, of alarms, the part that is in trouble, such as
+    `worker:{id}:store`; evidence says what was seen, in words."""
 
     subject: str
     axis: Axis

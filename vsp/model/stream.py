@@ -7,6 +7,7 @@ no secret beyond the public half of the ticket key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -221,12 +222,10 @@ class SegmentsWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class TroubleChanged:
-    """What a worker needs refuses, or takes again.
+class Troubles:
+    """Everything that refuses a worker what it needs, now; told whole whenever it changes.
 
-    what  `store` (objects), `spool` (its log's disk) or `journal`
-    why   as the system says it; empty: it is over
+    active  `store` (objects), `spool` (its log's disk) or `journal` -> why, as the system says it
     """
 
-    what: str
-    why: str
+    active: Mapping[str, str]

@@ -1,0 +1,246 @@
+"""One node's platform put together from its ports: signalling, streams, recording, use cases, and
+who hears of what. No socket of the web, no process, no file: those are `node.py`'s, and a virtual
+world has its own (simulators/world.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vsp.access.passwords import PasswordHasher
+from vsp.access.ticket import TicketSigner
+from vsp.actions.alarms import Alarm, Alarms
+from vsp.actions.assemble import Actions, Books, assemble
+from vsp.actions.presence import ChannelPresence
+from vsp.actions.recording import Archivist, Recorder
+from vsp.actions.streams import StreamManager
+from vsp.actions.workers import WorkerPool
+from vsp.config import Config
+from vsp.jobs import every
+from vsp.model.device import Candidate, CatalogDiff, Channel, Presence
+from vsp.model.ids import DeviceId
+from vsp.model.recording import RecordingSpec
+from vsp.model.stream import StreamState, ViewEnded
+from vsp.ports import Clock, Ids, MediaControl, Metrics
+from vsp.sip.endpoint import Sockets
+from vsp.sip.service import SignalService
+
+ENFORCE_S = 2.0
+"""Period at which the rights of open views are asked again (I4: cut within 5 s)."""
+
+
+class News(Protocol):
+    """Where events for consoles go, and who runs what they set off."""
+
+    def publish(self, event: Mapping[str, object]) -> None:
+        """Tell every open console. Never waits, never fails."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside us; its failure is logged."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Everything that decides. `connect`, then `start`, then run the `jobs`."""
+
+    books: Books
+    signal: SignalService
+    pool: WorkerPool
+    streams: StreamManager
+    recorder: Recorder
+    archivist: Archivist
+    alarms: Alarms
+    channels: ChannelPresence
+    actions: Actions
+
+    async def start(self) -> None:
+        """Take over what an earlier process left, then open signalling and follow the workers."""
+        self.signal.restore(await self.streams.restore())
+        await self.signal.start()
+        self.pool.start()
+
+    def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What runs for ever."""
+        return (
+            self.recorder.run(),
+            every(ENFORCE_S, "enforce rights", self.actions.views.enforce),
+        )
+
+    async def close(self, cause: str) -> None:
+        """In order: views are ended and audited; workers and dialogs are left alone."""
+        await self.actions.views.close_all(cause)
+        await self.pool.close()
+        await self.streams.close()
+        await self.signal.close()
+
+
+def compose(
+    *,
+    config: Config,
+    books: Books,
+    workers: Sequence[MediaControl],
+    clock: Clock,
+    ids: Ids,
+    metrics: Metrics,
+    metrics_text: Callable[[], str],
+    nonce_key: bytes,
+    signer: TicketSigner,
+    hasher: PasswordHasher,
+    sockets: Sockets | None = None,
+) -> Platform:
+    """Wire them. Nothing runs yet."""
+    pool = WorkerPool(workers)
+    signal = SignalService(
+        config.sip,
+        config.sip_advertised,
+        books.devices,
+        books.changes,
+        clock,
+        ids,
+        metrics,
+        nonce_key=nonce_key,
+        sockets=sockets,
+    )
+    streams = StreamManager(
+        devices=books.devices,
+        signal=signal,
+        pool=pool,
+        book=books.streams,
+        changes=books.changes,
+        clock=clock,
+        ids=ids,
+        metrics=metrics,
+        media=config.media,
+        platform_id=config.sip.id,
+    )
+    recorder = Recorder(
+        devices=books.devices,
+        signal=signal,
+        streams=streams,
+        changes=books.changes,
+        clock=clock,
+        metrics=metrics,
+        spec=RecordingSpec(config.recording.segment_s, config.recording.part_s),
+    )
+    actions = assemble(
+        config=config,
+        books=books,
+        signal=signal,
+        streams=streams,
+        signer=signer,
+        hasher=hasher,
+        clock=clock,
+        ids=ids,
+        metrics=metrics,
+        metrics_text=metrics_text,
+    )
+    return Platform(
+        books=books,
+        signal=signal,
+        pool=pool,
+        streams=streams,
+        recorder=recorder,
+        archivist=Archivist(
+            segments=books.segments, changes=books.changes, pool=pool, metrics=metrics
+        ),
+        alarms=actions.alarms,
+        channels=ChannelPresence(
+            books.devices, books.changes, clock, lambda device_id: signal.presence(device_id)[0]
+        ),
+        actions=actions,
+    )
+
+
+def connect(platform: Platform, news: News) -> None:
+    """Who hears of what."""
+    _connect_signalling(platform, news)
+    streams, recorder, pool = platform.streams, platform.recorder, platform.pool
+
+    def stream_state(channel: Channel, state: StreamState, cause: str) -> None:
+        news.publish({"type": "stream", "channel": channel.id, "state": state, "cause": cause})
+        if state is StreamState.FLOWING:
+            recorder.nudge()
+
+    def recording(channel: Channel, active: bool, cause: str) -> None:
+        news.publish(
+            {"type": "recording", "channel": channel.id, "recording": active, "cause": cause}
+        )
+
+    def alarm(alarm: Alarm, raised: bool) -> None:
+        news.publish(
+            {
+                "type": "alarm",
+                "kind": alarm.kind,
+                "subject": alarm.subject,
+                "raised": raised,
+                "cause": alarm.cause,
+            }
+        )
+
+    async def view_ended(event: ViewEnded) -> None:
+        await streams.view_ended(event.view_id, event.cause)
+
+    streams.on_state = stream_state
+    recorder.on_recording = recording
+    platform.alarms.on_alarm = alarm
+    platform.actions.channels.on_plan_changed = recorder.nudge
+    pool.on_adopted = streams.worker_adopted
+    pool.on_lost = streams.worker_lost
+    pool.on_session = streams.session_changed
+    pool.on_view_ended = view_ended
+    pool.on_segment_closed = platform.archivist.segment_closed
+    pool.on_segments_wanted = platform.archivist.segments_wanted
+    pool.on_troubles = platform.alarms.worker_troubles
+
+
+def _connect_signalling(platform: Platform, news: News) -> None:
+    signal, streams, recorder = platform.signal, platform.streams, platform.recorder
+
+    def presence(device_id: DeviceId, state: Presence, evidence: str) -> None:
+        news.publish(
+            {"type": "presence", "device": device_id, "presence": state, "evidence": evidence}
+        )
+        news.spawn(platform.channels.follow(device_id, evidence))
+        if state is Presence.ONLINE:
+            recorder.device_online(device_id)
+        else:
+            news.spawn(streams.device_offline(device_id))
+
+    def catalog(device_id: DeviceId, diff: CatalogDiff) -> None:
+        news.publish(
+            {
+                "type": "catalog",
+                "device": device_id,
+                "received": diff.received,
+                "expected": diff.expected,
+                "complete": diff.complete,
+            }
+        )
+        news.spawn(platform.channels.follow(device_id, "catalogue"))
+        recorder.nudge()
+
+    def candidates(seen: Sequence[Candidate]) -> None:
+        for candidate in seen:
+            news.publish({"type": "candidate", "gb_id": candidate.gb_id})
+        news.spawn(added_elsewhere(seen))
+
+    async def added_elsewhere(seen: Sequence[Candidate]) -> None:
+        """A device that `vsp device add` wrote beside us is known from its second knock on."""
+        devices = platform.books.devices
+        for candidate in seen:
+            device = await devices.device_by_gb_id(candidate.gb_id)
+            if device is not None:
+                signal.device_added(device, await devices.secret(device.id))
+                await devices.drop_candidates([candidate.gb_id])
+
+    signal.on_presence = presence
+    signal.on_catalog = catalog
+    signal.on_candidates = candidates
+    signal.on_dialog_ended = streams.dialog_ended
+
+
+__all__ = ["ENFORCE_S", "News", "Platform", "compose", "connect"]
