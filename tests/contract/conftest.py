@@ -1,9 +1,13 @@
-"""The contract suites run over both databases and both object stores, all of them real."""
+"""The contract suites run over every kind of database and of object store, all of them real.
+
+A test of rows asks for `store`, and for `reopen` when it needs a second process; it then runs over
+SQLite, PostgreSQL and memory. A test of what only SQL has is marked `of_sql`.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +18,23 @@ from tests.contract.manual import CountingIds, ManualClock
 from tests.services import PostgresServer, S3Server, postgres_server, run_apart, s3_server
 from vsp.config import Config
 from vsp.store import Objects, Store, migrate, open_objects, open_store
+from vsp.store.memory import MemoryDatabase, open_memory
+
+NODE = "node-t"
+
+SQL = ("sqlite", "postgresql")
+
+of_sql = pytest.mark.parametrize("databases", SQL, indirect=True, scope="session")
+"""For a test of schema, triggers or connections: it is not collected for memory, which has none."""
+
+Reopen = Callable[..., Awaitable[Store]]
 
 
 @dataclass
 class Databases:
     """Databases of one kind: SQLite's are copies of one file; PostgreSQL's is emptied again and
-    again, because making one costs a second, unless a test says that it will alter the schema.
+    again, because making one costs a second, unless a test says that it will alter the schema; in
+    memory a new one costs nothing, and its configuration names none.
     """
 
     kind: str
@@ -29,9 +44,10 @@ class Databases:
 
     def new(self, folder: Path, *, own: bool = False) -> Config:
         """A configuration whose database is migrated and empty."""
-        config = Config.model_validate({"node": {"data_dir": folder, "name": "node-t"}})
-        if self.server is None:
+        config = Config.model_validate({"node": {"data_dir": folder, "name": NODE}})
+        if self.kind == "sqlite":
             shutil.copy(self.folder / "vsp.sqlite", folder / "vsp.sqlite")
+        if self.server is None:
             return config
         run_apart(self.server.empty_database(self.shared))
         name = self.server.new_database(self.shared) if own else self.shared
@@ -45,7 +61,7 @@ class Databases:
 
     def bare(self, folder: Path) -> Config:
         """A configuration whose database has no schema."""
-        config = Config.model_validate({"node": {"data_dir": folder, "name": "node-t"}})
+        config = Config.model_validate({"node": {"data_dir": folder, "name": NODE}})
         if self.server is not None:
             return with_database(config, self.server.url(self.server.new_database()))
         return config
@@ -61,12 +77,14 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=[*SQL, "memory"])
 def databases(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Databases:
     folder = tmp_path_factory.mktemp("databases")
     config = Config.model_validate({"node": {"data_dir": folder}})
+    if request.param == "memory":
+        return Databases("memory", folder)
     if request.param == "sqlite":
         run_apart(migrate(config))
         return Databases("sqlite", folder)
@@ -101,8 +119,22 @@ def config(
 
 
 @pytest.fixture
-async def store(config: Config, clock: ManualClock, ids: CountingIds) -> AsyncIterator[Store]:
-    opened = await open_store(config, clock, ids)
+def reopen(databases: Databases, config: Config, clock: ManualClock, ids: CountingIds) -> Reopen:
+    """Opens the test's one database, as each process does for itself; who opens closes."""
+    memory = MemoryDatabase()
+
+    async def open_again(node: str = NODE) -> Store:
+        if databases.kind == "memory":
+            return open_memory(memory, clock, ids, node)
+        named = config.node.model_copy(update={"name": node})
+        return await open_store(config.model_copy(update={"node": named}), clock, ids)
+
+    return open_again
+
+
+@pytest.fixture
+async def store(reopen: Reopen) -> AsyncIterator[Store]:
+    opened = await reopen()
     yield opened
     await opened.close()
 

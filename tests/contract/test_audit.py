@@ -4,14 +4,15 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from tests.contract.manual import CountingIds, ManualClock
+from tests.contract.conftest import Reopen, of_sql
+from tests.contract.manual import ManualClock
 from tests.contract.samples import user
 from vsp.config import Config
 from vsp.errors import Conflict, DataLoss, Denied, Internal, Unavailable
 from vsp.model.changes import AuditRow
 from vsp.model.people import Action, Actor
 from vsp.ports import PageRequest
-from vsp.store import Store, open_store
+from vsp.store import Store
 from vsp.store.audit import FIRST_HASH, row_hash
 from vsp.store.engine import open_database
 
@@ -116,6 +117,7 @@ async def test_cancelling_at_any_moment_leaves_a_whole_chain(store: Store):
     assert {row.act_id for row in rows if row.phase == "ended"} == opened
 
 
+@of_sql
 @pytest.mark.usefixtures("own_database")
 async def test_what_cannot_be_opened_is_refused(config: Config, store: Store):
     await rewrite(config, "ALTER TABLE audit RENAME TO elsewhere")
@@ -128,6 +130,7 @@ async def test_what_cannot_be_opened_is_refused(config: Config, store: Store):
     assert not happened
 
 
+@of_sql
 @pytest.mark.usefixtures("own_database")
 async def test_what_cannot_be_closed_keeps_its_own_outcome(config: Config, store: Store):
     async with store.audit.act(ACTOR, Action.LIST, "devices"):
@@ -149,10 +152,8 @@ async def test_acts_at_once_are_one_chain_without_holes(store: Store):
     assert await store.audit.verify() == 50
 
 
-async def test_two_processes_with_one_node_name_share_its_chain(
-    config: Config, store: Store, clock: ManualClock, ids: CountingIds
-):
-    other = await open_store(config, clock, ids)
+async def test_two_processes_with_one_node_name_share_its_chain(store: Store, reopen: Reopen):
+    other = await reopen()
 
     async def act(book: Store) -> None:
         async with book.audit.act(ACTOR, Action.LIST, "x"):
@@ -164,11 +165,8 @@ async def test_two_processes_with_one_node_name_share_its_chain(
     assert await store.audit.verify() == 80
 
 
-async def test_every_node_has_a_chain_of_its_own(
-    config: Config, store: Store, clock: ManualClock, ids: CountingIds
-):
-    node = config.node.model_copy(update={"name": "node-2"})
-    other = await open_store(config.model_copy(update={"node": node}), clock, ids)
+async def test_every_node_has_a_chain_of_its_own(store: Store, reopen: Reopen, clock: ManualClock):
+    other = await reopen("node-2")
     for book in (store, other, store):
         async with book.audit.act(ACTOR, Action.LIST, "x"):
             clock.advance(1)
@@ -193,6 +191,7 @@ async def test_rows_come_newest_first_in_pages(store: Store, clock: ManualClock)
     assert second.next is None
 
 
+@of_sql
 @pytest.mark.parametrize("verb", ["UPDATE audit SET reason = 'x'", "DELETE FROM audit"])
 async def test_the_database_itself_refuses_to_rewrite(config: Config, store: Store, verb: str):
     async with store.audit.act(ACTOR, Action.LIST, "x"):
@@ -204,6 +203,7 @@ async def test_the_database_itself_refuses_to_rewrite(config: Config, store: Sto
     assert await store.audit.verify() == 2
 
 
+@of_sql
 @pytest.mark.usefixtures("own_database")
 @pytest.mark.parametrize(
     ("change", "row"),

@@ -28,6 +28,13 @@ async def test_sightings_add_up_and_the_first_one_stays(store: Store):
     assert known.user_agent == "IPC/2.0"
 
 
+async def test_sightings_of_one_code_in_one_batch_add_up(store: Store):
+    await store.devices.saw_candidates([candidate(attempts=2), candidate(attempts=3)])
+
+    [known] = (await store.devices.candidates(PageRequest())).items
+    assert known.attempts == 5
+
+
 async def test_the_list_shows_new_acquaintances_first(store: Store):
     await store.devices.saw_candidates(
         [candidate(n, first_seen_us=UtcMicros(START_US + n % 3)) for n in range(1, 7)]

@@ -6,7 +6,15 @@ import pytest
 from tests.contract.manual import ManualClock
 from tests.contract.samples import CAMERA, NVR, camera_id, item, new_device, nvr_id
 from vsp.errors import Invalid, NotFound
-from vsp.model.device import Channel, ChannelClass, ChannelLabel, Device, Presence, RecordPlan
+from vsp.model.device import (
+    CatalogItem,
+    Channel,
+    ChannelClass,
+    ChannelLabel,
+    Device,
+    Presence,
+    RecordPlan,
+)
 from vsp.model.ids import ChannelId, DepartmentId, DeviceId, RegionId, UtcMicros
 from vsp.ports import PageRequest
 from vsp.store import Store
@@ -221,6 +229,7 @@ async def test_a_large_catalogue_is_applied_whole_and_leaves_others_room(
         )
         while not applying.done():
             await store.devices.counts()
+            await asyncio.sleep(0)  # memory answers without a turn of the loop
         diff = await applying
 
     assert len(diff.added) == 2_100
@@ -331,3 +340,63 @@ async def test_a_placement_speaks_from_its_date_on(
     assert (after.region_id, after.department_id) == ("r2", None)
     with pytest.raises(NotFound):
         await place(ChannelId("nobody"), None, None, now_us)
+
+
+async def test_a_placement_follows_a_clock_that_steps_back(
+    store: Store, device: Device, clock: ManualClock
+):
+    await store.devices.apply_catalog(device.id, [item()], 1, True, AT)
+    [channel] = await all_channels(store)
+    now_us = clock.now_us()
+    await store.people.place_channel(channel.id, RegionId("r1"), None, now_us)
+    placed = await store.devices.channel(channel.id)
+
+    clock.advance(-1)
+    before = await store.devices.channel(channel.id)
+    clock.advance(1)
+
+    assert (placed.region_id, before.region_id) == ("r1", None)
+    assert await store.devices.channel(channel.id) == placed
+
+
+async def test_a_placement_survives_a_changed_item(store: Store, device: Device):
+    await store.devices.apply_catalog(device.id, [item()], 1, True, AT)
+    [channel] = await all_channels(store)
+    await store.people.place_channel(channel.id, RegionId("r1"), None, UtcMicros(0))
+
+    await store.devices.apply_catalog(device.id, [item(name="other")], 1, True, LATER)
+
+    [changed] = await all_channels(store)
+    assert (changed.name, changed.region_id) == ("other", "r1")
+
+
+async def test_planned_channels_and_those_of_a_code_come_by_id(store: Store, device: Device):
+    other = await store.devices.add_device(
+        new_device(gb_id=nvr_id(2)), UtcMicros(1), RecordPlan.ALWAYS
+    )
+    for holder in (other, device):
+        items = [item(n) for n in (3, 1, 2)]
+        await store.devices.apply_catalog(holder.id, items, 3, True, AT)
+
+    planned = [channel.id for channel in await store.devices.planned_channels()]
+    of_code = [channel.id for channel in await store.devices.channels_by_gb_id(camera_id(1))]
+
+    assert len(planned) == 6
+    assert planned == sorted(planned)
+    assert len(of_code) == 2
+    assert of_code == sorted(of_code)
+
+
+async def test_what_stops_playing_is_planned_no_more_until_it_plays_again(
+    store: Store, device: Device
+):
+    encoder = item(gb_id="34020000001110000009")
+    below = item(2, parent_ids=(encoder.gb_id,))
+
+    async def planned(*items: CatalogItem) -> set[str]:
+        await store.devices.apply_catalog(device.id, items, len(items), True, AT)
+        return {channel.gb_id for channel in await store.devices.planned_channels()}
+
+    assert await planned(encoder) == {encoder.gb_id}
+    assert await planned(encoder, below) == {below.gb_id}
+    assert await planned(encoder, replace(below, parent_ids=(NVR,))) == {encoder.gb_id, below.gb_id}

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from tests.contract.conftest import Databases
+from tests.contract.conftest import Databases, of_sql
 from tests.contract.manual import CountingIds, ManualClock
 from tests.contract.samples import new_device
 from vsp.config import Config
@@ -25,6 +25,7 @@ async def tables(config: Config) -> set[str]:
     return found
 
 
+@of_sql
 async def test_the_revisions_make_exactly_the_tables_of_the_code(config: Config):
     database = open_database(config.database_url, ManualClock())
 
@@ -38,6 +39,7 @@ async def test_the_revisions_make_exactly_the_tables_of_the_code(config: Config)
     assert found == []
 
 
+@of_sql
 async def test_up_and_down_and_up_again(databases: Databases, tmp_path: Path):
     config = databases.bare(tmp_path)
     names = {table.name for table in metadata.sorted_tables}
@@ -52,6 +54,7 @@ async def test_up_and_down_and_up_again(databases: Databases, tmp_path: Path):
     databases.drop(config)
 
 
+@of_sql
 async def test_an_unknown_revision_is_invalid_and_changes_nothing(config: Config):
     with pytest.raises(Invalid, match="9999"):
         await migrate(config, "9999")
@@ -59,6 +62,7 @@ async def test_an_unknown_revision_is_invalid_and_changes_nothing(config: Config
     assert "devices" in await tables(config)
 
 
+@of_sql
 async def test_the_embedded_database_migrates_itself_and_the_shared_one_asks(
     databases: Databases, tmp_path: Path
 ):
@@ -75,19 +79,7 @@ async def test_the_embedded_database_migrates_itself_and_the_shared_one_asks(
         databases.drop(config)
 
 
-async def test_rows_outlive_the_store_that_wrote_them(config: Config, clock: ManualClock):
-    first = await open_store(config, clock, CountingIds())
-    device = await first.devices.add_device(new_device(), UtcMicros(1), RecordPlan.NONE)
-    await first.close()
-
-    second = await open_store(config, clock, CountingIds())
-    [(again, secret)] = await second.devices.all_devices()
-    await second.close()
-
-    assert again == device
-    assert secret.password == "correct horse"
-
-
+@of_sql
 async def test_a_lost_master_key_is_not_replaced_by_a_new_one(config: Config, clock: ManualClock):
     store = await open_store(config, clock, CountingIds())
     await store.devices.add_device(new_device(), UtcMicros(1), RecordPlan.NONE)

@@ -94,6 +94,79 @@ async def test_next_after_is_the_first_that_starts_then_or_later(store: Store):
     assert await store.segments.next_after(CHANNEL, at(5.01)) is None
 
 
+async def test_rows_are_found_by_key_and_keys_without_one_are_left_out(store: Store):
+    mine, other = segment(0), segment(1, channel="c2")
+    await store.segments.commit([mine, other, segment(2)])
+
+    found = await store.segments.by_key([other.key, "v1/none", mine.key, other.key])
+
+    assert found == {mine.key: mine, other.key: other}
+    assert await store.segments.by_key(["v1/none"]) == {}
+    assert await store.segments.by_key([]) == {}
+
+
+async def test_more_keys_than_a_chunk_are_all_looked_up(store: Store):
+    rows = [segment(n) for n in range(601)]
+    await store.segments.commit(rows[::2])
+
+    found = await store.segments.by_key([row.key for row in rows])
+
+    assert found == {row.key: row for row in rows[::2]}
+
+
+async def test_a_walk_goes_through_all_rows_page_by_page_in_the_order_of_keys(store: Store):
+    rows = [segment(n, channel=f"c{n % 3}") for n in range(301)]
+    await store.segments.commit(rows)
+
+    seen, after = [], ""
+    while page := await store.segments.walk(after, 100):
+        seen += page
+        after = page[-1].key
+
+    assert seen == sorted(rows, key=lambda row: row.key)
+
+
+async def test_keys_are_in_the_order_of_code_points_whatever_the_locale(store: Store):
+    keys = [
+        "v1/B",
+        "v1/a",
+        "v1/a-",
+        "v1/a/",
+        "v1/a0",
+        "v1/aa",
+        "v1/é",
+        "v1/门",
+        "v1/\uffee",
+        "v1/😀",
+    ]
+    await store.segments.commit([segment(n, key=key) for n, key in enumerate(keys[::-1])])
+
+    assert [row.key for row in await store.segments.walk("", 100)] == keys
+    assert [row.key for row in await store.segments.walk("v1/aa", 2)] == ["v1/é", "v1/门"]
+
+
+async def test_a_walk_begins_behind_any_text_and_holds_no_more_than_asked(store: Store):
+    await store.segments.commit([segment(n, key=f"v1/{n}") for n in (1, 3, 5)])
+
+    async def keys(after: str, limit: int) -> list[str]:
+        return [row.key for row in await store.segments.walk(after, limit)]
+
+    assert await keys("v1/2", 9) == ["v1/3", "v1/5"]
+    assert await keys("v1/3", 9) == ["v1/5"], "the key itself is behind us"
+    assert await keys("v1/5", 9) == []
+    assert await keys("", 2) == ["v1/1", "v1/3"]
+    assert await keys("", 0) == await keys("", -1) == []
+
+
+async def test_a_walk_meets_what_was_committed_ahead_of_it(store: Store):
+    await store.segments.commit([segment(n, key=f"v1/{n}") for n in (2, 6)])
+    [first] = await store.segments.walk("", 1)
+
+    await store.segments.commit([segment(n, key=f"v1/{n}") for n in (1, 4)])
+
+    assert [row.key for row in await store.segments.walk(first.key, 9)] == ["v1/4", "v1/6"]
+
+
 async def test_more_rows_than_a_chunk_are_one_transaction(store: Store):
     await store.segments.commit([segment(n) for n in range(1_203)])
 

@@ -5,7 +5,8 @@
     await migrate(config)                            # `vsp migrate`
 
 Start reading at `tables` (the schema, with units), then `engine` (every difference between the two
-databases is a named method there), then one file per port.
+databases is a named method there), then one file per port. `memory` has the same rows without a
+database, for worlds on virtual time.
 """
 
 from __future__ import annotations

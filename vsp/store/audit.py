@@ -1,4 +1,4 @@
-"""AuditLog over rows: who did what, in one hash chain for each node.
+"""AuditLog: who did what, in one hash chain for each node.
 
 An act writes one row before it begins and one when it has ended; if the first cannot be written the
 act is refused, and nothing happened. An opening row without an ending one therefore says: begun,
@@ -9,6 +9,8 @@ outcome unknown (the node died). Rows are numbered from 1 without holes, and
 so that a row that was changed, removed, inserted or moved is found by `verify`, which names it. A
 tail cut off whole leaves a valid shorter chain; it is found by comparing with the chain heads that
 are anchored outside the database.
+
+`ChainedAuditLog` says what an act writes and how it is chained, `SqlAuditLog` keeps it as rows.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -59,16 +62,21 @@ class _Entry:
             self.notes.append(detail)
 
 
-class SqlAuditLog:
-    """Audit rows of one node, and the reading of all nodes'."""
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """What the next row of a chain follows."""
 
-    def __init__(self, database: Database, clock: Clock, ids: Ids, node: str) -> None:
-        self._database = database
+    seq: int = 0
+    hash: str = FIRST_HASH
+
+
+class ChainedAuditLog(ABC):
+    """The acts of one node, each as two rows of its chain. Who derives from it keeps the rows."""
+
+    def __init__(self, clock: Clock, ids: Ids, node: str) -> None:
         self._clock = clock
         self._ids = ids
         self._node = node
-        self._chain = asyncio.Lock()
-        self._writing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def act(
@@ -84,7 +92,7 @@ class SqlAuditLog:
         opening = self._draft(actor, action, subject, reason, address, who)
         entry = _Entry([])
         try:
-            await self._append_surely(opening)
+            await self._append(opening)
         except asyncio.CancelledError:
             await self._end(opening, entry, "cancelled")
             raise
@@ -101,27 +109,14 @@ class SqlAuditLog:
             raise
         await self._end(opening, entry, "ok")
 
-    async def rows(self, page: PageRequest) -> Page[AuditRow]:
-        """Newest first, all nodes."""
-        key = [(audit.c.at_us, int), (audit.c.node, str), (audit.c.seq, int)]
-        async with self._database.read() as connection:
-            return await fetch_page(
-                connection, sa.select(audit), key, page, _row, newest_first=True
-            )
+    @abstractmethod
+    async def _append(self, draft: AuditRow) -> None:
+        """Keep `draft` as the next row of our chain: whole, though the caller be cancelled here."""
 
-    async def verify(self) -> int:
-        """Rows checked, all nodes. Raises DataLoss naming the first one that does not follow."""
-        checked = 0
-        async with self._database.read() as connection:
-            nodes = (await connection.scalars(sa.select(audit.c.node).distinct())).all()
-            for node in sorted(nodes):
-                checked += await _verify_chain(connection, node)
-        return checked
-
-    async def close(self) -> None:
-        """Wait for rows of cancelled acts that are still being written."""
-        if self._writing:
-            await asyncio.wait(self._writing)
+    def _next_row(self, draft: AuditRow, head: ChainHead) -> AuditRow:
+        """`draft` with what its place in the chain and this instant give it."""
+        row = replace(draft, seq=head.seq + 1, at_us=self._clock.now_us(), previous_hash=head.hash)
+        return replace(row, hash=row_hash(self._node, row))
 
     def _draft(
         self, actor: Actor | None, action: Action, subject: str, reason: str, address: str, who: str
@@ -147,7 +142,7 @@ class SqlAuditLog:
         detail = clean("; ".join(entry.notes), NOTE_MAX)
         ending = replace(opening, phase=ENDED, result=result, detail=detail)
         try:
-            await self._append_surely(ending)
+            await self._append(ending)
         except VspError as error:
             log.error(
                 "audit row not written",
@@ -158,40 +153,6 @@ class SqlAuditLog:
                 error=error.message,
             )
 
-    async def _append_surely(self, draft: AuditRow) -> None:
-        """Append in a task of its own, so that a cancelled caller does not tear the row in two."""
-        task = asyncio.create_task(self._append(draft))
-        self._writing.add(task)
-        task.add_done_callback(self._written)
-        await asyncio.shield(task)
-
-    def _written(self, task: asyncio.Task[None]) -> None:
-        self._writing.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller may be gone; the error was theirs to see
-
-    async def _append(self, draft: AuditRow) -> None:
-        # The lock keeps our own acts in order; `hold` also those of a process that was given the
-        # same node name by mistake, or that an administrator started beside us.
-        async with self._chain, self._database.write() as connection:
-            await self._database.hold(connection, f"audit:{self._node}")
-            head = (
-                await connection.execute(
-                    sa.select(audit.c.seq, audit.c.hash)
-                    .where(audit.c.node == self._node)
-                    .order_by(audit.c.seq.desc())
-                    .limit(1)
-                )
-            ).first()
-            row = replace(
-                draft,
-                seq=head.seq + 1 if head else 1,
-                at_us=self._clock.now_us(),
-                previous_hash=head.hash if head else FIRST_HASH,
-            )
-            row = replace(row, hash=row_hash(self._node, row))
-            await connection.execute(sa.insert(audit).values(node=self._node, **asdict(row)))
-
 
 def row_hash(node: str, row: AuditRow) -> str:
     """SHA-256 over the previous hash, then the row without its own: sorted, no blanks, UTF-8."""
@@ -201,29 +162,97 @@ def row_hash(node: str, row: AuditRow) -> str:
     return hashlib.sha256(row.previous_hash.encode() + text.encode()).hexdigest()
 
 
+def follow(node: str, rows: Iterable[AuditRow], head: ChainHead) -> ChainHead:
+    """The head after these rows. Raises DataLoss naming the first one that does not follow."""
+    for row in rows:
+        follows = row.seq == head.seq + 1 and row.previous_hash == head.hash
+        if not follows or row.hash != row_hash(node, row):
+            raise DataLoss(
+                f"audit chain of {node} breaks at row {head.seq + 1}",
+                cause="a row was changed, removed or inserted outside the platform",
+                next_step="compare with the last backup and the anchored chain heads",
+            )
+        head = ChainHead(row.seq, row.hash)
+    return head
+
+
+class SqlAuditLog(ChainedAuditLog):
+    """Audit rows of one node, and the reading of all nodes'."""
+
+    def __init__(self, database: Database, clock: Clock, ids: Ids, node: str) -> None:
+        super().__init__(clock, ids, node)
+        self._database = database
+        self._chain = asyncio.Lock()
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def rows(self, page: PageRequest) -> Page[AuditRow]:
+        """Newest first, all nodes."""
+        key = [(audit.c.at_us, int), (audit.c.node, str), (audit.c.seq, int)]
+        async with self._database.read() as connection:
+            return await fetch_page(
+                connection, sa.select(audit), key, page, _row, newest_first=True
+            )
+
+    async def verify(self) -> int:
+        """Rows checked, all nodes. Raises DataLoss naming the first one that does not follow."""
+        checked = 0
+        async with self._database.read() as connection:
+            nodes = (await connection.scalars(sa.select(audit.c.node).distinct())).all()
+            for node in sorted(nodes):
+                checked += await _verify_chain(connection, node)
+        return checked
+
+    async def close(self) -> None:
+        """Wait for rows of cancelled acts that are still being written."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _append(self, draft: AuditRow) -> None:
+        """In a task of its own, so that a cancelled caller does not tear the row in two."""
+        task = asyncio.create_task(self._write(draft))
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+        await asyncio.shield(task)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone; the error was theirs to see
+
+    async def _write(self, draft: AuditRow) -> None:
+        # The lock keeps our own acts in order; `hold` also those of a process that was given the
+        # same node name by mistake, or that an administrator started beside us.
+        async with self._chain, self._database.write() as connection:
+            await self._database.hold(connection, f"audit:{self._node}")
+            row = self._next_row(draft, await self._head(connection))
+            await connection.execute(sa.insert(audit).values(node=self._node, **asdict(row)))
+
+    async def _head(self, connection: AsyncConnection) -> ChainHead:
+        last = (
+            await connection.execute(
+                sa.select(audit.c.seq, audit.c.hash)
+                .where(audit.c.node == self._node)
+                .order_by(audit.c.seq.desc())
+                .limit(1)
+            )
+        ).first()
+        return ChainHead(last.seq, last.hash) if last else ChainHead()
+
+
 async def _verify_chain(connection: AsyncConnection, node: str) -> int:
-    seq, previous = 0, FIRST_HASH
+    head = ChainHead()
     while True:
         rows = (
             await connection.execute(
                 sa.select(audit)
-                .where(audit.c.node == node, audit.c.seq > seq)
+                .where(audit.c.node == node, audit.c.seq > head.seq)
                 .order_by(audit.c.seq)
                 .limit(CHUNK_ROWS)
             )
         ).all()
-        for stored in rows:
-            row = _row(stored)
-            follows = row.seq == seq + 1 and row.previous_hash == previous
-            if not follows or row.hash != row_hash(node, row):
-                raise DataLoss(
-                    f"audit chain of {node} breaks at row {seq + 1}",
-                    cause="a row was changed, removed or inserted outside the platform",
-                    next_step="compare with the last backup and the anchored chain heads",
-                )
-            seq, previous = row.seq, row.hash
+        head = follow(node, map(_row, rows), head)
         if len(rows) < CHUNK_ROWS:
-            return seq
+            return head.seq
         await asyncio.sleep(0)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -59,14 +59,123 @@ _PRESENT = devices.c.removed_at_us.is_(None)
 _CHANNELS = sa.select(channels, devices.c.default_plan).select_from(channels.join(devices))
 
 
+# ---- what a catalogue answer changes --------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class _Known:
+class KnownItem:
     """What must be known of a stored item to judge a new answer."""
 
     channel_id: ChannelId
     fingerprint: str
     parent_gb_id: str
     missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedItem:
+    """An item that is to be written, as a new channel or over an old one."""
+
+    channel_id: ChannelId
+    item: CatalogItem
+    playable: bool
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Answer:
+    """A catalogue answer: the last item of each code, bounded, and every code named as a parent.
+
+    Large ones come in pieces: `take` all of them, `heed` what is stored, then `judge` each.
+    """
+
+    items: dict[GbId, CatalogItem] = field(default_factory=dict)
+    parents: set[str] = field(default_factory=set)
+
+    def take(self, items: Sequence[CatalogItem]) -> None:
+        """Items as they were received; those without a code are none."""
+        bounded = [item for item in map(_bounded, items) if item.gb_id]
+        self.items.update((item.gb_id, item) for item in bounded)
+        self.parents |= parents_named(bounded)
+
+    def heed(self, known: Mapping[GbId, KnownItem]) -> None:
+        """What is stored and not in this answer still hangs below its parent."""
+        self.parents.update(
+            entry.parent_gb_id for gb_id, entry in known.items() if gb_id not in self.items
+        )
+
+    def judge(
+        self,
+        items: Sequence[CatalogItem],
+        known: Mapping[GbId, KnownItem],
+        new_id: Callable[[], str],
+    ) -> tuple[list[JudgedItem], list[JudgedItem]]:
+        """Of a piece of `self.items`: what is new, and what has changed or is back."""
+        new: list[JudgedItem] = []
+        altered: list[JudgedItem] = []
+        for item in items:
+            playable = playable_of(item, self.parents)
+            fingerprint = _fingerprint(item, playable)
+            entry = known.get(item.gb_id)
+            if entry is None:
+                new.append(JudgedItem(ChannelId(new_id()), item, playable, fingerprint))
+            elif entry.missing or entry.fingerprint != fingerprint:
+                altered.append(JudgedItem(entry.channel_id, item, playable, fingerprint))
+        return new, altered
+
+    def newly_missing(self, known: Mapping[GbId, KnownItem]) -> list[GbId]:
+        """What is stored, was there until now, and is not in this answer."""
+        return [g for g, entry in known.items() if g not in self.items and not entry.missing]
+
+
+def check_plan(channel: Channel, plan: RecordPlan) -> None:
+    """Raises Invalid when there is no picture to be recorded."""
+    if plan is not RecordPlan.NONE and not channel.playable:
+        raise Invalid(f"{channel.gb_id} has no picture that could be recorded")
+
+
+def small_number(value: int | None) -> int | None:
+    """The number, None when it can be no fact about a catalogue."""
+    return value if value is not None and 0 <= value <= NUMBER_MAX else None
+
+
+def _degrees(value: float | None, limit: float) -> float | None:
+    """NaN compares false with everything, so it is dropped with what lies off the globe."""
+    return value if value is not None and -limit <= value <= limit else None
+
+
+def _bounded(item: CatalogItem) -> CatalogItem:
+    """The item with what a stranger may make large made small; text columns bound themselves."""
+    return CatalogItem(
+        gb_id=GbId(clean(item.gb_id.strip(), CODE_CHARACTERS_MAX)),
+        name=item.name,
+        manufacturer=item.manufacturer,
+        model=item.model,
+        owner=item.owner,
+        civil_code=item.civil_code,
+        address=item.address,
+        parental=item.parental,
+        parent_ids=tuple(clean(p, CODE_CHARACTERS_MAX) for p in item.parent_ids[:PARENTS_MAX]),
+        business_group_id=clean(item.business_group_id, CODE_CHARACTERS_MAX),
+        secrecy=small_number(item.secrecy) or 0,
+        status=item.status,
+        longitude=_degrees(item.longitude, 180.0),
+        latitude=_degrees(item.latitude, 90.0),
+        ptz_type=small_number(item.ptz_type),
+        extra=tuple(
+            (name[:CODE_CHARACTERS_MAX], text[:EXTRA_CHARACTERS_MAX])
+            for name, text in item.extra[:EXTRA_MAX]
+        ),
+    )
+
+
+def _fingerprint(item: CatalogItem, playable: bool) -> str:
+    """Equal exactly when nothing that is stored has changed."""
+    text = f"{playable} {item!r}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+# ---- rows -----------------------------------------------------------------------------------
 
 
 class SqlChannels:
@@ -199,8 +308,7 @@ class SqlChannels:
         if name is not None:
             values["given_name"] = name
         if record_plan is not None:
-            if record_plan is not RecordPlan.NONE and not current.playable:
-                raise Invalid(f"{current.gb_id} has no picture that could be recorded")
+            check_plan(current, record_plan)
             values["record_plan"] = record_plan.value
         if not values:
             return current
@@ -223,28 +331,25 @@ class SqlChannels:
         """Insert and update; mark missing ones only when `complete`. Raises NotFound."""
         lock = self._applying.setdefault(device_id, asyncio.Lock())
         async with lock:
-            unique, parents = await _unique_items(items)
+            answer = await _received(items)
             known = await self._known_items(device_id)
-            parents.update(
-                entry.parent_gb_id for gb_id, entry in known.items() if gb_id not in unique
-            )
-            added, changed = await self._apply_items(device_id, unique, known, parents, at_us)
-            missing: list[GbId] = []
-            if complete:
-                missing = [g for g, entry in known.items() if g not in unique and not entry.missing]
-                await self._mark_missing([known[gb_id].channel_id for gb_id in missing], at_us)
-            await self._note_catalog(device_id, len(unique), expected, complete, at_us)
+            answer.heed(known)
+            added, changed = await self._apply_items(device_id, answer, known, at_us)
+            missing = answer.newly_missing(known) if complete else []
+            await self._mark_missing([known[gb_id].channel_id for gb_id in missing], at_us)
+            received = len(answer.items)
+            await self._note_catalog(device_id, received, expected, complete, at_us)
         return CatalogDiff(
             added=tuple(added),
             changed=tuple(changed),
             missing=tuple(missing),
-            received=len(unique),
+            received=received,
             expected=expected,
             complete=complete,
         )
 
-    async def _known_items(self, device_id: DeviceId) -> dict[GbId, _Known]:
-        known: dict[GbId, _Known] = {}
+    async def _known_items(self, device_id: DeviceId) -> dict[GbId, KnownItem]:
+        known: dict[GbId, KnownItem] = {}
         last = ""
         query = (
             sa.select(
@@ -268,7 +373,7 @@ class SqlChannels:
             while True:
                 rows = (await connection.execute(query.where(channels.c.gb_id > last))).all()
                 for gb_id, channel_id, parent, missing_since_us, fingerprint in rows:
-                    known[gb_id] = _Known(
+                    known[gb_id] = KnownItem(
                         channel_id, fingerprint, parent, missing_since_us is not None
                     )
                 if len(rows) < CHUNK_ROWS:
@@ -278,50 +383,40 @@ class SqlChannels:
     async def _apply_items(
         self,
         device_id: DeviceId,
-        unique: Mapping[GbId, CatalogItem],
-        known: Mapping[GbId, _Known],
-        parents: set[str],
+        answer: Answer,
+        known: Mapping[GbId, KnownItem],
         at_us: UtcMicros,
     ) -> tuple[list[GbId], list[GbId]]:
         added: list[GbId] = []
         changed: list[GbId] = []
-        for chunk in chunks(list(unique.values())):
-            new: list[tuple[ChannelId, CatalogItem, bool, str]] = []
-            altered: list[tuple[ChannelId, CatalogItem, bool, str]] = []
-            for item in chunk:
-                playable = playable_of(item, parents)
-                fingerprint = _fingerprint(item, playable)
-                entry = known.get(item.gb_id)
-                if entry is None:
-                    new.append((ChannelId(self._ids.row_id()), item, playable, fingerprint))
-                elif entry.missing or entry.fingerprint != fingerprint:
-                    altered.append((entry.channel_id, item, playable, fingerprint))
+        for chunk in chunks(list(answer.items.values())):
+            new, altered = answer.judge(chunk, known, self._ids.row_id)
             await self._write_items(device_id, new, altered, at_us)
-            added += [item.gb_id for _, item, _, _ in new]
-            changed += [item.gb_id for _, item, _, _ in altered]
+            added += [judged.item.gb_id for judged in new]
+            changed += [judged.item.gb_id for judged in altered]
             await asyncio.sleep(0)  # an unchanged catalogue awaits nothing else
         return added, changed
 
     async def _write_items(
         self,
         device_id: DeviceId,
-        new: Sequence[tuple[ChannelId, CatalogItem, bool, str]],
-        altered: Sequence[tuple[ChannelId, CatalogItem, bool, str]],
+        new: Sequence[JudgedItem],
+        altered: Sequence[JudgedItem],
         at_us: UtcMicros,
     ) -> None:
         if not new and not altered:
             return
         async with self._database.write() as connection:
             if new:
-                rows = [_new_values(i, device_id, item, p, at_us) for i, item, p, _ in new]
-                facts = [_fact_values(i, item, mark, at_us) for i, item, _, mark in new]
+                rows = [_new_values(judged, device_id, at_us) for judged in new]
                 await connection.execute(sa.insert(channels), rows)
+                facts = [_fact_values(judged, at_us) for judged in new]
                 await connection.execute(sa.insert(catalogue_facts), facts)
             if altered:
-                rows = [_altered_values(i, item, p, at_us) for i, item, p, _ in altered]
-                facts = [_fact_values(i, item, mark, at_us) for i, item, _, mark in altered]
+                rows = [_altered_values(judged, at_us) for judged in altered]
                 await connection.execute(_UPDATE_CHANNEL, rows)
-                await connection.execute(_UPDATE_FACTS, [_renamed(values) for values in facts])
+                facts = [_renamed(_fact_values(judged, at_us)) for judged in altered]
+                await connection.execute(_UPDATE_FACTS, facts)
 
     async def _mark_missing(self, channel_ids: Sequence[ChannelId], at_us: UtcMicros) -> None:
         for chunk in chunks(channel_ids):
@@ -345,7 +440,7 @@ class SqlChannels:
             .where(devices.c.id == device_id)
             .values(
                 catalog_received=received,
-                catalog_expected=_number(expected),
+                catalog_expected=small_number(expected),
                 catalog_complete=complete,
                 catalog_at_us=at_us,
             )
@@ -357,64 +452,19 @@ class SqlChannels:
 # ---- items to rows --------------------------------------------------------------------------
 
 
-async def _unique_items(
-    items: Sequence[CatalogItem],
-) -> tuple[dict[GbId, CatalogItem], set[str]]:
-    """The last item of each code, bounded, and every code named as a parent."""
-    unique: dict[GbId, CatalogItem] = {}
-    parents: set[str] = set()
+async def _received(items: Sequence[CatalogItem]) -> Answer:
+    answer = Answer()
     for chunk in chunks(items):
-        bounded = [item for item in map(_bounded, chunk) if item.gb_id]
-        unique.update((item.gb_id, item) for item in bounded)
-        parents |= parents_named(bounded)
+        answer.take(chunk)
         await asyncio.sleep(0)
-    return unique, parents
+    return answer
 
 
-def _number(value: int | None) -> int | None:
-    return value if value is not None and 0 <= value <= NUMBER_MAX else None
-
-
-def _degrees(value: float | None, limit: float) -> float | None:
-    """NaN compares false with everything, so it is dropped with what lies off the globe."""
-    return value if value is not None and -limit <= value <= limit else None
-
-
-def _bounded(item: CatalogItem) -> CatalogItem:
-    """The item with what a stranger may make large made small; text columns bound themselves."""
-    return CatalogItem(
-        gb_id=GbId(clean(item.gb_id.strip(), CODE_CHARACTERS_MAX)),
-        name=item.name,
-        manufacturer=item.manufacturer,
-        model=item.model,
-        owner=item.owner,
-        civil_code=item.civil_code,
-        address=item.address,
-        parental=item.parental,
-        parent_ids=tuple(clean(p, CODE_CHARACTERS_MAX) for p in item.parent_ids[:PARENTS_MAX]),
-        business_group_id=clean(item.business_group_id, CODE_CHARACTERS_MAX),
-        secrecy=_number(item.secrecy) or 0,
-        status=item.status,
-        longitude=_degrees(item.longitude, 180.0),
-        latitude=_degrees(item.latitude, 90.0),
-        ptz_type=_number(item.ptz_type),
-        extra=tuple(
-            (name[:CODE_CHARACTERS_MAX], text[:EXTRA_CHARACTERS_MAX])
-            for name, text in item.extra[:EXTRA_MAX]
-        ),
-    )
-
-
-def _fingerprint(item: CatalogItem, playable: bool) -> str:
-    """Equal exactly when nothing that is stored has changed."""
-    text = f"{playable} {item!r}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
-
-
-def _reported_values(item: CatalogItem, playable: bool) -> dict[str, Any]:
+def _reported_values(judged: JudgedItem) -> dict[str, Any]:
+    item = judged.item
     return {
         "reported_name": item.name,
-        "playable": playable,
+        "playable": judged.playable,
         "reported": item.status.value,
         "parent_gb_id": parent_of(item),
         "civil_code": item.civil_code,
@@ -427,44 +477,39 @@ def _reported_values(item: CatalogItem, playable: bool) -> dict[str, Any]:
     }
 
 
-def _new_values(
-    channel_id: ChannelId, device_id: DeviceId, item: CatalogItem, playable: bool, at_us: UtcMicros
-) -> dict[str, Any]:
+def _new_values(judged: JudgedItem, device_id: DeviceId, at_us: UtcMicros) -> dict[str, Any]:
     # The answer has just come, so its device is there and its word on the channel is the best we
     # have; from now on presence is judged elsewhere and saved by `save_presence`.
     return {
-        "id": channel_id,
+        "id": judged.channel_id,
         "device_id": device_id,
-        "gb_id": item.gb_id,
-        "presence": item.status.value,
+        "gb_id": judged.item.gb_id,
+        "presence": judged.item.status.value,
         "presence_since_us": at_us,
         "created_at_us": at_us,
-        **_reported_values(item, playable),
+        **_reported_values(judged),
     }
 
 
-def _altered_values(
-    channel_id: ChannelId, item: CatalogItem, playable: bool, at_us: UtcMicros
-) -> dict[str, Any]:
+def _altered_values(judged: JudgedItem, at_us: UtcMicros) -> dict[str, Any]:
     return {
-        "of_id": channel_id,
+        "of_id": judged.channel_id,
         "at_us": at_us,
-        **{f"new_{name}": value for name, value in _reported_values(item, playable).items()},
+        **_renamed(_reported_values(judged)),
     }
 
 
-def _fact_values(
-    channel_id: ChannelId, item: CatalogItem, fingerprint: str, at_us: UtcMicros
-) -> dict[str, Any]:
+def _fact_values(judged: JudgedItem, at_us: UtcMicros) -> dict[str, Any]:
+    item = judged.item
     return {
-        "channel_id": channel_id,
+        "channel_id": judged.channel_id,
         "owner": item.owner,
         "parental": item.parental,
         "parent_ids": [(parent,) for parent in item.parent_ids],
         "business_group_id": item.business_group_id,
         "secrecy": item.secrecy,
         "extra": item.extra,
-        "fingerprint": fingerprint,
+        "fingerprint": judged.fingerprint,
         "reported_at_us": at_us,
     }
 

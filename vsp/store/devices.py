@@ -66,6 +66,11 @@ _SAVE_STATE = (
 )
 
 
+def device_exists(gb_id: GbId) -> Conflict:
+    """The error of adding a code that a present device has."""
+    return Conflict(f"device {gb_id} exists already", next_step="change that one, or remove it")
+
+
 class SqlDeviceBook(SqlChannels, SqlCandidates):
     """Devices, channels and candidates as rows."""
 
@@ -99,9 +104,7 @@ class SqlDeviceBook(SqlChannels, SqlCandidates):
                     sa.delete(candidates).where(candidates.c.gb_id == new.gb_id)
                 )
         except Conflict as error:
-            raise Conflict(
-                f"device {new.gb_id} exists already", next_step="change that one, or remove it"
-            ) from error
+            raise device_exists(new.gb_id) from error
         return _device(row)
 
     async def device(self, device_id: DeviceId) -> Device:

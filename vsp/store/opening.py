@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -36,7 +37,7 @@ MASTER_KEY = "keys/master.key"
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Every port that is rows. `close` waits for what is being written."""
+    """Every port that is rows, over whichever database it was opened."""
 
     devices: DeviceBook
     segments: SegmentIndex
@@ -45,13 +46,11 @@ class Store:
     people: People
     streams: StreamBook
     leases: Lease
-    _database: Database = field(repr=False)
-    _audit: SqlAuditLog = field(repr=False)
+    closing: Callable[[], Awaitable[None]] = field(repr=False)
 
     async def close(self) -> None:
-        """Finish audit rows of cancelled acts, then close every connection."""
-        await self._audit.close()
-        await self._database.close()
+        """Wait for what is being written, then let go of the database."""
+        await self.closing()
 
 
 async def open_store(config: Config, clock: Clock, ids: Ids) -> Store:
@@ -70,6 +69,11 @@ async def open_store(config: Config, clock: Clock, ids: Ids) -> Store:
         await database.close()
         raise
     audit = SqlAuditLog(database, clock, ids, config.node.name)
+
+    async def close() -> None:
+        await audit.close()  # rows of cancelled acts
+        await database.close()
+
     return Store(
         devices=SqlDeviceBook(database, clock, ids, sealer),
         segments=SqlSegmentIndex(database),
@@ -78,8 +82,7 @@ async def open_store(config: Config, clock: Clock, ids: Ids) -> Store:
         people=SqlPeople(database, clock),
         streams=SqlStreamBook(database),
         leases=SqlLease(database),
-        _database=database,
-        _audit=audit,
+        closing=close,
     )
 
 

@@ -26,6 +26,11 @@ def name_key(name: str) -> str:
     return name.replace("\x00", "").strip().casefold()[:NAME_KEY_MAX]
 
 
+def name_taken(name: str) -> Conflict:
+    """The error of adding a user whose name, letters' case aside, somebody has."""
+    return Conflict(f"the user name {name!r} is taken")
+
+
 class SqlPeople(SqlRegister):
     """Users, sessions and sign-ins as rows."""
 
@@ -49,7 +54,7 @@ class SqlPeople(SqlRegister):
             async with self._database.write() as connection:
                 await connection.execute(sa.insert(users).values(values))
         except Conflict as error:
-            raise Conflict(f"the user name {user.name!r} is taken") from error
+            raise name_taken(user.name) from error
 
     async def user(self, user_id: UserId) -> User:
         """Raises NotFound."""

@@ -23,6 +23,19 @@ STEPS_MAX = 200
 """Steps of one attempt: a whole story takes about twenty."""
 
 
+def kept_steps(attempt: Attempt) -> tuple[AttemptStep, ...]:
+    """The steps of an attempt that are kept, cleaned."""
+    return tuple(
+        AttemptStep(step.at_us, clean(step.what, NOTE_MAX), clean(step.detail, NOTE_MAX))
+        for step in attempt.steps[:STEPS_MAX]
+    )
+
+
+def attempts_shown(limit: int) -> int:
+    """How many attempts an answer holds."""
+    return max(0, min(limit, ATTEMPTS_KEPT))
+
+
 class SqlStreamBook:
     """Streams and attempts as rows."""
 
@@ -69,7 +82,7 @@ class SqlStreamBook:
             sa.select(attempts)
             .where(attempts.c.channel_id == channel_id)
             .order_by(attempts.c.started_us.desc(), attempts.c.id.desc())
-            .limit(max(0, min(limit, ATTEMPTS_KEPT)))
+            .limit(attempts_shown(limit))
         )
         async with self._database.read() as connection:
             return [_attempt(row) for row in await connection.execute(query)]
@@ -143,10 +156,7 @@ def _attempt_values(attempt: Attempt) -> dict[str, Any]:
         "leg": attempt.leg and attempt.leg.value,
         "cause": attempt.cause,
         "next_step": attempt.next_step,
-        "steps": [
-            (step.at_us, clean(step.what, NOTE_MAX), clean(step.detail, NOTE_MAX))
-            for step in attempt.steps[:STEPS_MAX]
-        ],
+        "steps": [(step.at_us, step.what, step.detail) for step in kept_steps(attempt)],
     }
 
 

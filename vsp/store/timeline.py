@@ -8,7 +8,7 @@ there already is left as it is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +32,11 @@ FRAGMENTS_MAX = 20_000
 """Fragments of one segment: 33 key frames a second for the longest segment of 600 s."""
 
 _U32_MAX = 0xFFFF_FFFF
+
+
+def rows_answered(limit: int) -> int:
+    """How many rows an answer holds."""
+    return max(0, min(limit, FIND_MAX))
 
 
 class SqlSegmentIndex:
@@ -63,7 +68,7 @@ class SqlSegmentIndex:
                 table.end_us > from_us,
             )
             .order_by(table.start_us, table.key)
-            .limit(max(0, min(limit, FIND_MAX)))
+            .limit(rows_answered(limit))
         )
         async with self._database.read() as connection:
             return await collect(await connection.execute(query), _segment)
@@ -81,14 +86,42 @@ class SqlSegmentIndex:
             row = (await connection.execute(query)).first()
         return None if row is None else _segment(row)
 
+    async def by_key(self, keys: Sequence[str]) -> Mapping[str, Segment]:
+        """The rows of those objects; keys without a row are left out."""
+        found: dict[str, Segment] = {}
+        async with self._database.read() as connection:
+            for chunk in chunks(keys):
+                query = sa.select(segments).where(segments.c.key.in_(chunk))
+                rows = await collect(await connection.execute(query), _segment)
+                found.update((row.key, row) for row in rows)
+        return found
 
-def pack_fragments(fragments: Sequence[tuple[int, int, int]]) -> bytes:
-    """Triples as little-endian u32. Raises Invalid beyond 4 GiB, 49 days or FRAGMENTS_MAX."""
+    async def walk(self, after: str, limit: int) -> Sequence[Segment]:
+        """Every row, in the order of keys (by code point): the first `limit` behind `after`."""
+        query = (
+            sa.select(segments)
+            .where(segments.c.key > after)
+            .order_by(segments.c.key)
+            .limit(rows_answered(limit))
+        )
+        async with self._database.read() as connection:
+            return await collect(await connection.execute(query), _segment)
+
+
+def check_fragments(fragments: Sequence[tuple[int, int, int]]) -> None:
+    """Raises Invalid beyond 4 GiB, 49 days or FRAGMENTS_MAX."""
     if len(fragments) > FRAGMENTS_MAX:
         raise Invalid(f"a segment of {len(fragments)} fragments exceeds {FRAGMENTS_MAX}")
+    for at_ms, offset, length in fragments:
+        fits = 0 <= at_ms <= _U32_MAX and 0 <= offset <= _U32_MAX and 0 <= length <= _U32_MAX
+        if not fits:
+            raise Invalid("a fragment lies outside what its segment can hold")
+
+
+def pack_fragments(fragments: Sequence[tuple[int, int, int]]) -> bytes:
+    """Triples as little-endian u32. Raises Invalid as `check_fragments` does."""
+    check_fragments(fragments)
     numbers = [number for triple in fragments for number in triple]
-    if any(not 0 <= number <= _U32_MAX for number in numbers):
-        raise Invalid("a fragment lies outside what its segment can hold")
     return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
