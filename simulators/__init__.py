@@ -3,6 +3,9 @@
   python -m simulators camera --platform 127.0.0.1:5060 --password ... [--transport tcp]
   python -m simulators nvr --channels 4 --loss 0.01 ...
   python -m simulators demo --scenario demo.json        many devices in one process
+  python -m simulators fleet --count 2000 --secret S    thousands of them
+  python -m simulators relay --listen 127.0.0.2:20000-20399 --to 127.0.0.1 --loss 0.01
+                                                        a bad line in front of anything
 
 or, in a test:
 
@@ -17,7 +20,7 @@ side does not agree with itself on the other. tests/architecture forbids the sho
 
 From the bottom up:
 
-  world faults spec        seeded ids, skewed clocks; every fault by name; what a device is
+  chance faults spec       seeded ids, skewed clocks; every fault by name; what a device is
   picture clip             the 60 s loop: bar code, clock, name; encoded once and cached
   nal ps rtp g711          one access unit -> SEI -> program stream -> RTP packets
   pacer media              one timer for all streams of the process; sockets of one stream
@@ -26,5 +29,7 @@ From the bottom up:
   calls ua                 its calls; all of it as one pure state machine
   device camera nvr        sockets and tasks around it
   network                  links of a world on virtual time: lost, late, overtaken, cut
-  demo process __main__    processes
+  relay                    the same between real sockets, UDP and TCP
+  demo fleet               many devices in one process; thousands of them
+  process __main__         processes
 """

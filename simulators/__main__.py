@@ -1,18 +1,23 @@
-"""`python -m simulators camera|nvr|demo`. Each fault's help names what it imitates."""
+"""`python -m simulators camera|nvr|demo|fleet|relay`. Each fault's help names what it imitates."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from simulators import camera, demo, nvr
+from simulators import camera, demo, fleet, nvr, relay
 from simulators.clip import DEFAULT_CACHE
 from simulators.faults import Faults, SsrcFault
+from simulators.fleet import FleetSpec
+from simulators.relay import Impairment, Relay, Route
 from simulators.spec import SIZES, DeviceSpec, PlatformSpec, Timing
-from vsp.errors import VspError
-from vsp.model.device import Transport
+from vsp.errors import Invalid, VspError
+from vsp.model.device import RecordPlan, Transport
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,15 +33,22 @@ def parser() -> argparse.ArgumentParser:
     many = kinds.add_parser("demo", help="many devices in one process", description=demo.__doc__)
     many.formatter_class = argparse.RawDescriptionHelpFormatter
     many.add_argument("--scenario", type=Path, required=True, metavar="FILE", help="JSON, as above")
+    herd = kinds.add_parser("fleet", help="thousands of devices", description=fleet.__doc__)
+    herd.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_fleet(herd)
+    _add_habits(herd)
+    _add_media(herd)
+    _add_faults(herd)
+    line = kinds.add_parser("relay", help="a bad line", description=relay.WORDS)
+    line.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_route(line)
+    _add_impairment(line)
     return top
 
 
 def _add_identity(sub: argparse.ArgumentParser, kind: str, gb_id: str) -> None:
-    default = PlatformSpec("127.0.0.1", 5060)
     add = sub.add_argument_group("who and where").add_argument
-    add("--platform", default=f"{default.host}:{default.port}", metavar="HOST:PORT")
-    add("--platform-id", default=default.gb_id, metavar="ID", help="20 digits")
-    add("--domain", default=default.domain, help="SIP domain and digest realm")
+    _add_platform(add)
     add("--gb-id", default=gb_id, metavar="ID", help="20 digits (2016 annex D)")
     add("--username", default="", help="for the digest; the gb-id unless given")
     add("--password", required=True)
@@ -44,10 +56,54 @@ def _add_identity(sub: argparse.ArgumentParser, kind: str, gb_id: str) -> None:
     add("--channel-id", default="", metavar="ID", help="code of the (first) channel")
     if kind == "nvr":
         add("--channels", type=int, default=4, metavar="N")
-    add("--bind", default="127.0.0.1", metavar="HOST", help="own address for SIP and media")
     add("--bind-port", type=int, default=0, metavar="PORT", help="own SIP port; 0 takes a free one")
     add("--transport", choices=[t.value for t in Transport], default="udp", help="of SIP")
+
+
+def _add_platform(add: Callable[..., object]) -> None:
+    default = PlatformSpec("127.0.0.1", 5060)
+    add("--platform", default=f"{default.host}:{default.port}", metavar="HOST:PORT")
+    add("--platform-id", default=default.gb_id, metavar="ID", help="20 digits")
+    add("--domain", default=default.domain, help="SIP domain and digest realm")
+    add("--bind", default="127.0.0.1", metavar="HOST", help="own address for SIP and media")
     add("--seed", type=int, default=0, help="fixes tags, SSRCs, jitter and chance")
+
+
+def _add_fleet(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument_group("who and where").add_argument
+    _add_platform(add)
+    add("--count", type=int, default=2000, metavar="N", help="devices")
+    add("--first-gb-id", default="", metavar="ID", help="20 digits; the others count on from it")
+    add("--secret", required=True, help="every password is made from it and from the code")
+    add("--channels", type=int, default=1, metavar="N", help="of each; above 1: recorders")
+    add(
+        "--transport",
+        choices=["udp", "tcp", "mixed"],
+        default="udp",
+        help=f"of SIP; mixed: each {fleet.TCP_EVERY}th device over TCP",
+    )
+    add(
+        "--rate",
+        type=float,
+        default=fleet.RATE_PER_S,
+        metavar="N",
+        help="devices switched on in a second",
+    )
+    add(
+        "--streams-max",
+        type=int,
+        default=fleet.STREAMS_MAX,
+        metavar="N",
+        help="of the whole fleet at once; a further INVITE gets 500",
+    )
+    add("--status-every", type=float, default=0.0, metavar="S", help="a JSON line on stdout")
+    add("--csv", action="store_true", help="print the sheet for the platform's import and end")
+    add(
+        "--record",
+        type=RecordPlan,
+        choices=list(RecordPlan),
+        help="plan of recording in that sheet; the platform's own unless given",
+    )
 
 
 def _add_habits(sub: argparse.ArgumentParser) -> None:
@@ -154,6 +210,108 @@ def _add_faults(sub: argparse.ArgumentParser) -> None:
     add("--label", default="", help="encoding written into XML whatever the bytes (Uniview)")
 
 
+def _add_route(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument_group("from where to where").add_argument
+    add(
+        "--listen",
+        required=True,
+        metavar="HOST:PORT[-PORT]",
+        help="a port, 0 for a free one, or a range of ports",
+    )
+    add("--to", required=True, metavar="HOST[:PORT]", help="the same ports, or those from PORT on")
+    add("--transport", choices=["udp", "tcp", "both"], default="both")
+    add(
+        "--upstream-host",
+        default="",
+        metavar="HOST",
+        help="own address towards the target, which may ask where media comes from",
+    )
+    add(
+        "--rtp-pairs",
+        action="store_true",
+        help="even ports carry RTP and the next ones its RTCP: keep pairs together",
+    )
+    add("--idle", type=float, default=relay.FLOW_IDLE_S, metavar="S", help="of a UDP client")
+    add("--seed", type=int, default=0, help="fixes the fate of each packet of a flow")
+
+
+def _add_impairment(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("impairment, both ways, none by default")
+    default = Impairment()
+    for flag, name, metavar, text in (
+        ("delay", "delay_s", "S", "of everything"),
+        ("jitter", "jitter_s", "S", "up to this on top, drawn for each packet; keeps the order"),
+        ("loss", "loss", "P", "chance to vanish; over TCP to be sent again"),
+        ("reorder", "reorder", "P", "chance to be overtaken; over TCP to hold up what follows"),
+        ("reorder-by", "reorder_s", "S", "how long such a packet is held back"),
+        ("dup", "duplicate", "P", "chance of a datagram to come twice"),
+        ("rate", "rate_bytes_per_s", "BYTES", "a second, of UDP and of TCP each; 0 is no limit"),
+        ("queue", "queue_bytes", "BYTES", "what may wait for the rate"),
+    ):
+        group.add_argument(
+            f"--{flag}",
+            dest=name,
+            type=float,
+            default=getattr(default, name),
+            metavar=metavar,
+            help=text,
+        )
+    for way in ("up", "down"):
+        group.add_argument(
+            f"--{way}",
+            default="",
+            metavar="NAME=VALUE,...",
+            help=f"otherwise on the way {way}: {', '.join(_IMPAIRMENTS)}",
+        )
+
+
+_IMPAIRMENTS = [one.name for one in dataclasses.fields(Impairment)]
+
+
+def relay_of(options: argparse.Namespace) -> Relay:
+    """The relay that the command line describes. Raises Invalid."""
+    host, first, last = _ports(options.listen)
+    to_host, _, to_port = options.to.partition(":")
+    if to_port and not to_port.isdigit():
+        raise Invalid("--to is HOST or HOST:PORT")
+    route = Route(
+        host,
+        first,
+        to_host,
+        int(to_port or 0),
+        ports=last - first + 1,
+        upstream_host=options.upstream_host,
+        udp=options.transport != "tcp",
+        tcp=options.transport != "udp",
+        rtp_pairs=options.rtp_pairs,
+    )
+    both = Impairment(**{name: getattr(options, name) for name in _IMPAIRMENTS})
+    up, down = (dataclasses.replace(both, **_changes(text)) for text in (options.up, options.down))
+    return Relay(route, seed=options.seed, up=up, down=down, idle_s=options.idle)
+
+
+def _ports(listen: str) -> tuple[str, int, int]:
+    host, _, ports = listen.rpartition(":")
+    first, _, last = ports.partition("-")
+    if not host or not first.isdigit() or not (last or first).isdigit():
+        raise Invalid("--listen is HOST:PORT or HOST:PORT-PORT")
+    return host, int(first), int(last or first)
+
+
+def _changes(text: str) -> dict[str, float]:
+    """`loss=0.1,delay_s=0.2`. Raises Invalid."""
+    changes: dict[str, float] = {}
+    for word in filter(None, text.split(",")):
+        name, _, value = word.partition("=")
+        if name not in _IMPAIRMENTS:
+            raise Invalid(f"{name!r} is not one of {', '.join(_IMPAIRMENTS)}")
+        try:
+            changes[name] = float(value)
+        except ValueError:
+            raise Invalid(f"{name} is a number, not {value!r}") from None
+    return changes
+
+
 def platform_of(options: argparse.Namespace) -> PlatformSpec:
     host, _, port = options.platform.rpartition(":")
     if not host or not port.isdigit():
@@ -164,11 +322,39 @@ def platform_of(options: argparse.Namespace) -> PlatformSpec:
 def spec_of(options: argparse.Namespace) -> DeviceSpec:
     """The device that the command line describes."""
     common = {
+        **_habits_of(options),
         "channel_id": options.channel_id,
         "username": options.username,
         "transport": Transport(options.transport),
-        "bind_host": options.bind,
         "bind_port": options.bind_port,
+        "sent_log": options.sent_log,
+    }
+    if options.kind == "camera":
+        return camera.camera_spec(options.gb_id, options.password, name=options.name, **common)
+    name = options.name or "NVR"
+    return nvr.nvr_spec(
+        options.gb_id, options.password, channels=options.channels, name=name, **common
+    )
+
+
+def fleet_of(options: argparse.Namespace) -> FleetSpec:
+    """The fleet that the command line describes."""
+    return FleetSpec(
+        **_habits_of(options),
+        secret=options.secret,
+        count=options.count,
+        first_gb_id=options.first_gb_id,
+        channels=options.channels,
+        transport=options.transport,
+        streams_max=options.streams_max,
+        rate_per_s=options.rate,
+    )
+
+
+def _habits_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What a single device and those of a fleet have in common."""
+    return {
+        "bind_host": options.bind,
         "gb_version": options.gb_version,
         "charset": options.charset,
         "max_streams": options.max_streams,
@@ -188,14 +374,7 @@ def spec_of(options: argparse.Namespace) -> DeviceSpec:
             rtcp=options.rtcp,
         ),
         "faults": faults_of(options),
-        "sent_log": options.sent_log,
     }
-    if options.kind == "camera":
-        return camera.camera_spec(options.gb_id, options.password, name=options.name, **common)
-    name = options.name or "NVR"
-    return nvr.nvr_spec(
-        options.gb_id, options.password, channels=options.channels, name=name, **common
-    )
 
 
 def faults_of(options: argparse.Namespace) -> Faults:
@@ -227,12 +406,30 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.kind == "demo":
             return demo.main(options.scenario)
+        if options.kind == "relay":
+            return relay.main(relay_of(options))
+        if options.kind == "fleet":
+            return _fleet(options)
         spec, platform = spec_of(options), platform_of(options)
         asyncio.run(demo.run_until_stopped([spec], platform, options.cache, options.seed))
     except VspError as error:
         sys.stderr.write(f"{error.message}\n")
         return 2
     return 0
+
+
+def _fleet(options: argparse.Namespace) -> int:
+    if options.csv:
+        fleet.write_csv(fleet_of(options), options.record, sys.stdout)
+        return 0
+    return fleet.main(
+        fleet_of(options),
+        platform_of(options),
+        cache=options.cache,
+        seed=options.seed,
+        sent_log=options.sent_log,
+        status_every_s=options.status_every,
+    )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from simulators.camera import Camera, camera_spec
 from simulators.clip import DEFAULT_CACHE, prepare
 from simulators.device import Device, clip_specs
 from simulators.faults import Faults, SsrcFault
+from simulators.media import SentLog, StreamBudget
 from simulators.nvr import Nvr, nvr_spec
 from simulators.pacer import Pacer
 from simulators.process import die_with_parent
@@ -169,15 +170,30 @@ async def make_devices(
     cache: Path,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    log: SentLog | None = None,
+    budget: StreamBudget | None = None,
 ) -> list[Device]:
-    """Devices with their clips made, one pacer for all, not yet started."""
+    """Devices with their clips made, one pacer for all, not yet started.
+
+    log, budget  as of `Device`
+    """
     wanted = [clip for spec in specs for clip in clip_specs(spec)]
     clips = await prepare(wanted, cache, progress)
     clock = SystemClock()
     pacer = Pacer(clock)
     kinds: Mapping[str, type[Device]] = {"camera": Camera, "nvr": Nvr}
     return [
-        kinds[spec.kind](spec, platform, clips, seed=seed, clock=clock, pacer=pacer)
+        kinds[spec.kind](
+            spec,
+            platform,
+            clips,
+            seed=seed,
+            clock=clock,
+            pacer=pacer,
+            log=log,
+            budget=budget,
+        )
         for spec in specs
     ]
 
@@ -186,23 +202,29 @@ async def run_until_stopped(
     specs: Sequence[DeviceSpec], platform: PlatformSpec, cache: Path, seed: int
 ) -> None:
     """Until SIGTERM or SIGINT; then hang up and unregister, all devices at once."""
-    stop = asyncio.Event()
+    stop = stop_signal()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    making = loop.create_task(make_devices(specs, platform, cache, seed, _say_progress))
-    if not await _unless(stop, making):
+    making = loop.create_task(make_devices(specs, platform, cache, seed, say_progress))
+    if not await unless(stop, making):
         return
     devices = making.result()
     try:
         await asyncio.gather(*(device.start() for device in devices))
-        await _unless(stop, loop.create_task(_say_when_up(devices)))
+        await unless(stop, loop.create_task(_say_when_up(devices)))
         await stop.wait()
     finally:
         await asyncio.gather(*(device.stop() for device in devices))
 
 
-async def _unless(stop: asyncio.Event, work: asyncio.Task[Any]) -> bool:
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def unless(stop: asyncio.Event, work: asyncio.Task[Any]) -> bool:
     """True when `work` ended by itself, False when it was cancelled because of `stop`."""
     stopping = asyncio.get_running_loop().create_task(stop.wait())
     try:
@@ -229,7 +251,7 @@ async def _say_when_up(devices: Sequence[Device]) -> None:
     sys.stdout.flush()
 
 
-def _say_progress(done: int, total: int) -> None:
+def say_progress(done: int, total: int) -> None:
     sys.stderr.write(f"encoding clips {done}/{total}\n")
     sys.stderr.flush()
 
@@ -252,5 +274,8 @@ __all__ = [
     "parse_scenario",
     "read_scenario",
     "run_until_stopped",
+    "say_progress",
+    "stop_signal",
+    "unless",
     "video_of",
 ]

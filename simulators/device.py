@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from simulators.chance import SeededIds, SkewedClock
 from simulators.clip import Clip, ClipSpec
 from simulators.line import (
     CloseMedia,
@@ -31,6 +32,7 @@ from simulators.media import (
     MediaSource,
     SendStats,
     SentLog,
+    StreamBudget,
     packer_of,
     tone_of,
 )
@@ -38,7 +40,6 @@ from simulators.pacer import Pacer
 from simulators.rtp import Packetiser
 from simulators.spec import ChannelSpec, DeviceSpec, PlatformSpec, VideoSpec
 from simulators.ua import DeviceUa
-from simulators.world import SeededIds, SkewedClock
 from vsp.clock import MICROS, SystemClock
 from vsp.errors import Conflict, Exhausted, Unavailable
 from vsp.model.device import Transport
@@ -81,6 +82,40 @@ class _Stream:
     task: asyncio.Task[None] | None = None
 
 
+_KEEPALIVE = b"<CmdType>Keepalive</CmdType>"
+_CALL_ID = b"\r\nCall-ID: "
+
+
+@dataclass(slots=True)
+class Heartbeats:
+    """Keepalives as they are seen on the socket: repeats are not counted, answers are any final.
+
+    One is unanswered when the next one leaves, or the device goes offline, without an answer to it.
+    """
+
+    sent: int = 0
+    unanswered: int = 0
+    _open: bytes = b""
+
+    def leaving(self, data: bytes) -> None:
+        """A message of ours."""
+        if data.startswith(b"MESSAGE ") and _KEEPALIVE in data:
+            call_id = data.partition(_CALL_ID)[2].partition(b"\r\n")[0]
+            if call_id != self._open:
+                self.unanswered += bool(self._open)
+                self.sent += 1
+                self._open = call_id
+
+    def arrived(self, data: bytes) -> None:
+        """A message of the platform."""
+        if self._open and data.startswith(b"SIP/2.0 ") and data[8:9] != b"1" and self._open in data:
+            self._open = b""
+
+    def offline(self) -> None:
+        self.unanswered += bool(self._open)
+        self._open = b""
+
+
 class _UdpLink(asyncio.DatagramProtocol):
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -118,6 +153,8 @@ class Device:
     clips   a clip for each of `clip_specs(spec)`
     seed    fixes tags, SSRCs, jitter and every fault that is drawn by chance
     pacer   shared by the devices of a process; its own when none is given
+    log     shared by them likewise; its own when the spec names a file and none is given
+    budget  of streams, shared by them likewise; beyond it an INVITE is refused
     """
 
     def __init__(
@@ -130,10 +167,13 @@ class Device:
         clock: Clock | None = None,
         ids: Ids | None = None,
         pacer: Pacer | None = None,
+        log: SentLog | None = None,
+        budget: StreamBudget | None = None,
     ) -> None:
         self.spec = spec
         self.platform = platform
         self.last_event = "not started"
+        self.keepalives = Heartbeats()
         self._clips = clips
         self._seed = f"{seed}/{spec.gb_id}"
         self._random = random.Random(self._seed)
@@ -153,13 +193,15 @@ class Device:
         self._online = asyncio.Event()
         self._gone = asyncio.Event()
         self._dead = False
-        self._log: SentLog | None = None
+        self._own_log = log is None
+        self._log = log
+        self._budget = budget
 
     # ---- for the owner ----------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind and begin to register; returns before the platform has answered."""
-        if self.spec.sent_log is not None:
+        if self.spec.sent_log is not None and self._own_log:
             self._log = SentLog(self.spec.sent_log)
         if self.spec.transport is Transport.UDP:
             await self._bind_udp()
@@ -186,6 +228,10 @@ class Device:
                     await self._gone.wait()
             except TimeoutError:
                 self.last_event = "unregistering was not answered"
+        await self._close()
+
+    async def cut_power(self) -> None:
+        """End at once and without a word; the kernel closes what was open."""
         await self._close()
 
     @property
@@ -263,6 +309,7 @@ class Device:
     def received(self, data: bytes, peer: Peer) -> None:
         """One whole message, from either transport."""
         if not self._dead:
+            self.keepalives.arrived(data)
             self._ua.receive(data, peer, self._clock.monotonic())
             self._run_outputs()
 
@@ -300,6 +347,7 @@ class Device:
     def _run_output(self, output: Output) -> None:
         match output:
             case Send(data=data, peer=peer):
+                self.keepalives.leaving(data)
                 self._send(data, peer)
             case Connect():
                 self._own(self._link())
@@ -312,6 +360,7 @@ class Device:
                     self._online.set()
                 else:
                     self._online.clear()
+                    self.keepalives.offline()
             case OpenMedia():
                 self._open_media(output)
             case StartMedia():
@@ -350,9 +399,14 @@ class Device:
 
     def _open_media(self, wanted: OpenMedia) -> None:
         now = self._clock.monotonic()
+        if self._budget is not None and not self._budget.take():
+            self.last_event = f"{self._budget.streams_max} streams are enough"
+            self._ua.media_failed(wanted.call_id, now)
+            return
         try:
             leg = MediaLeg(wanted.target, self.spec.bind_host, self.spec.video.rtcp)
         except Exhausted as error:
+            self._give_back()
             self.last_event = str(error)
             self._ua.media_failed(wanted.call_id, now)
             return
@@ -401,6 +455,7 @@ class Device:
         stream = self._streams.pop(call_id, None)
         if stream is None:
             return
+        self._give_back()
         if stream.task is None or stream.task.done():
             stream.leg.close()
             return
@@ -408,6 +463,10 @@ class Device:
         stream.task.add_done_callback(lambda _: stream.leg.close())
         if stream.task is not asyncio.current_task():
             stream.task.cancel()
+
+    def _give_back(self) -> None:
+        if self._budget is not None:
+            self._budget.give_back()
 
     # ---- the end ----------------------------------------------------------------------------
 
@@ -436,9 +495,9 @@ class Device:
         self._udp = self._tcp = None
         if self._own_pacer:
             self._pacer.close()
-        if self._log is not None:
+        if self._log is not None and self._own_log:
             self._log.close()
-            self._log = None
+        self._log = None
         await asyncio.sleep(0)  # lets the transports' own last callbacks run
 
 
@@ -451,4 +510,4 @@ def _outward_host(own_host: str, peer: Peer) -> str:
         return str(probe.getsockname()[0])
 
 
-__all__ = ["Device", "clip_spec", "clip_specs"]
+__all__ = ["Device", "Heartbeats", "clip_spec", "clip_specs"]

@@ -65,6 +65,30 @@ class SendStats:
     refused_packets: int = 0
 
 
+@dataclass(slots=True)
+class StreamBudget:
+    """Streams that the devices of one process send at once.
+
+    More than it can pace would all be late, and the figures would be those of the simulator.
+    """
+
+    streams_max: int
+    running: int = 0
+    refused: int = 0
+
+    def take(self) -> bool:
+        """Begin one, if there is room."""
+        if self.running >= self.streams_max:
+            self.refused += 1
+            return False
+        self.running += 1
+        return True
+
+    def give_back(self) -> None:
+        """One has ended."""
+        self.running -= 1
+
+
 class Sink(Protocol):
     """Takes the packets of one frame."""
 
@@ -428,6 +452,7 @@ __all__ = [
     "SendStats",
     "SentLog",
     "Sink",
+    "StreamBudget",
     "Target",
     "TcpSink",
     "UdpSink",

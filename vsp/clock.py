@@ -29,7 +29,7 @@ class SystemClock:
 
 
 class SystemIds:
-    """Unpredictable identifiers; a seeded twin lives in simulators/world.py."""
+    """Unpredictable identifiers; a seeded twin lives in simulators/chance.py."""
 
     def token(self, n_bytes: int = 16) -> str:
         """`n_bytes` of randomness as lower-case hex."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from simulators.chance import SeededIds
 from simulators.line import (
     CloseMedia,
     Connect,
@@ -24,7 +25,6 @@ from simulators.line import (
 )
 from simulators.spec import DeviceSpec, PlatformSpec
 from simulators.ua import DeviceUa
-from simulators.world import SeededIds
 from vsp.model.device import Transport
 from vsp.model.ids import UtcMicros
 from vsp.sip.core.agent import (

@@ -14,9 +14,10 @@ import pytest
 
 from simulators.camera import Camera, camera_spec
 from simulators.clip import ClipSpec
-from simulators.device import Device, clip_spec, clip_specs
+from simulators.device import Device, Heartbeats, clip_spec, clip_specs
 from simulators.faults import Faults
-from simulators.nal import read_stamp, split_nals
+from simulators.media import SentLog, StreamBudget
+from simulators.nal import Stamp, read_stamp, split_nals
 from simulators.nvr import Nvr, nvr_spec
 from simulators.spec import DeviceSpec, PlatformSpec, Timing, VideoSpec
 from tests.simulators.conftest import GOP, SECONDS
@@ -37,11 +38,12 @@ def camera(**rest) -> DeviceSpec:
 
 @asynccontextmanager
 async def running(
-    spec: DeviceSpec, platform: Live, clips, register: bool = True
+    spec: DeviceSpec, platform: Live, clips, register: bool = True, **shared
 ) -> AsyncIterator[Device]:
     """A started device. Its channels all show the clip of CAM 01."""
     shown = dict.fromkeys(clip_specs(spec), clips[spec.video.codec])
-    device = (Camera if spec.kind == "camera" else Nvr)(spec, platform.spec, shown, seed=7)
+    kind = Camera if spec.kind == "camera" else Nvr
+    device = kind(spec, platform.spec, shown, seed=7, **shared)
     await device.start()
     try:
         if register:
@@ -248,6 +250,109 @@ async def test_a_stop_takes_two_seconds_at_most_when_nobody_answers(clips):
 
         assert time.monotonic() - began < 2
         assert "not answered" in device.last_event
+
+
+async def test_a_power_cut_takes_no_time_and_says_nothing(clips, receiver):
+    async with live() as platform, running(camera(), platform, clips) as device:
+        call = await call_of(platform, CAMERA, offer(receiver.port))
+        await until("some media", lambda: receiver.packets)
+        said = len(platform.little.seen)
+        platform.little.query("Catalog", CAMERA, platform.now())
+
+        await device.cut_power()
+
+        assert not device.streams
+        seen = len(receiver.packets)
+        await asyncio.sleep(0.2)
+        assert len(receiver.packets) == seen
+        assert (len(platform.little.seen), call.byes) == (said, 0)
+
+
+async def test_what_the_budget_of_all_devices_cannot_pay_is_refused(clips, receiver):
+    spec = nvr_spec(NVR, PASSWORD, channels=3, video=VIDEO, timing=QUICK)
+    one, two, three = (channel.gb_id for channel in spec.channels)
+    budget = StreamBudget(2)
+    async with live() as platform, running(spec, platform, clips, budget=budget) as device:
+        first = await call_of(platform, one, offer(receiver.port))
+        await call_of(platform, two, offer(receiver.port, y="y=0200000002"), seq="2")
+        refused = await call_of(platform, three, offer(receiver.port, y="y=0200000003"), seq="3")
+        assert refused.failed.status == 500
+        assert (len(device.streams), budget.running, budget.refused) == (2, 2, 1)
+
+        await hang_up(platform, first)
+        await until("room", lambda: budget.running == 1)
+        again = await call_of(platform, three, offer(receiver.port, y="y=0200000004"), seq="4")
+        assert again.answer.status == 200
+    assert budget.running == 0
+
+
+async def test_devices_may_share_a_log(clips, receiver, tmp_path):
+    log = SentLog(tmp_path / "sent.jsonl")
+    async with live() as platform, running(camera(), platform, clips, log=log):
+        await call_of(platform, CAMERA, offer(receiver.port))
+        await until("pictures", lambda: (tmp_path / "sent.jsonl").stat().st_size)
+
+    log.write(CAMERA, 1, Stamp(1, 1), True, 1, 1)  # still open: it is not the device's
+    log.close()
+
+
+# ---- heartbeats -----------------------------------------------------------------------------
+
+
+def beat(number: int) -> bytes:
+    body = b"<Notify>\r\n<CmdType>Keepalive</CmdType></Notify>"
+    return b"MESSAGE sip:x SIP/2.0\r\nCall-ID: c%d@h\r\nCSeq: 1 MESSAGE\r\n\r\n" % number + body
+
+
+def reply(number: int, status: int = 200) -> bytes:
+    return b"SIP/2.0 %d OK\r\nCall-ID: c%d@h\r\n\r\n" % (status, number)
+
+
+def test_a_heartbeat_counts_once_however_often_it_is_repeated():
+    beats = Heartbeats()
+    for number in (1, 2):
+        for _ in range(3):
+            beats.leaving(beat(number))
+        for _ in range(2):
+            beats.arrived(reply(number))
+    beats.leaving(b"MESSAGE sip:x SIP/2.0\r\nCall-ID: x\r\n\r\n<CmdType>Catalog</CmdType>")
+    beats.leaving(reply(3))
+
+    assert (beats.sent, beats.unanswered) == (2, 0)
+
+
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_any_final_answer_to_a_heartbeat_is_one(status: int):
+    beats = Heartbeats()
+    beats.leaving(beat(1))
+    beats.arrived(reply(1, status))
+    beats.leaving(beat(2))
+
+    assert beats.unanswered == 0
+
+
+def test_a_heartbeat_is_unanswered_when_the_next_one_leaves_or_the_device_goes_offline():
+    beats = Heartbeats()
+    beats.leaving(beat(1))
+    beats.arrived(reply(1, 100))
+    beats.arrived(reply(7))
+    assert beats.unanswered == 0
+
+    beats.leaving(beat(2))
+    assert (beats.sent, beats.unanswered) == (2, 1)
+    beats.offline()
+    beats.offline()
+    assert beats.unanswered == 2
+
+
+async def test_heartbeats_of_a_device_are_counted_on_its_socket(clips):
+    timing = Timing(retry_s=0.2, keepalive_s=0.2, keepalive_misses=2)
+    async with live() as platform, running(camera(timing=timing), platform, clips) as device:
+        await until("two heartbeats", lambda: device.keepalives.sent >= 2)
+        assert device.keepalives.unanswered == 0
+        platform.little.silent = True
+        await until("offline", lambda: not device.online)
+        assert device.keepalives.unanswered == 2
 
 
 async def test_a_taken_port_is_named(clips):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from simulators.world import SeededIds
+from simulators.chance import SeededIds
 from tests.sip.core import examples
 from tests.sip.wire import (
     ADDRESSES,

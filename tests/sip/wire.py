@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
-from simulators.world import SeededIds
+from simulators.chance import SeededIds
 from tests.sip.core import examples
 from vsp.clock import SystemClock
 from vsp.model.device import Transport

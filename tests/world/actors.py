@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from simulators.camera import camera_spec
+from simulators.chance import SeededIds
 from simulators.line import (
     CloseMedia,
     Connect,
@@ -27,7 +28,6 @@ from simulators.line import (
 from simulators.network import Address, Network, StreamEnd, VirtualClock
 from simulators.spec import DeviceSpec, PlatformSpec, Timing
 from simulators.ua import DeviceUa
-from simulators.world import SeededIds
 from tests.sip.fakes import CountedMetrics
 from vsp.config import SipConfig
 from vsp.errors import VspError

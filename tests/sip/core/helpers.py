@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulators.world import SeededIds
+from simulators.chance import SeededIds
 from vsp.model.device import Transport
 from vsp.sip.core.agent import (
     AckReceived,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulators.world import SeededIds
+from simulators.chance import SeededIds
 from tests.sip.core import examples
 from tests.sip.core.helpers import CAMERA, PLATFORM, Link
 from vsp.errors import Conflict

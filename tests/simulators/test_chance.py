@@ -1,4 +1,4 @@
-from simulators.world import SeededIds, SkewedClock
+from simulators.chance import SeededIds, SkewedClock
 from tests.simulators.little import FixedClock
 
 
