@@ -3,8 +3,8 @@ import threading
 
 import pytest
 
-from vsp.errors import Exhausted, Invalid
 from vsp.blocking import IoPool
+from vsp.errors import Exhausted, Invalid
 
 
 async def test_calls_run_in_the_pools_own_threads():

@@ -1,6 +1,6 @@
 """One node's platform put together from its ports: signalling, streams, recording, use cases, and
 who hears of what. No socket of the web, no process, no file: those are `node.py`'s, and a virtual
-world has its own (simulators/world.py).
+world has its own (simulators/world).
 """
 
 from __future__ import annotations

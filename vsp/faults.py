@@ -2,7 +2,7 @@
 
 `reach(Point.X)` stands in the code wherever two steps must not be torn apart. It does nothing: no
 setting, variable or call of this package can make it do anything (tests/architecture holds that).
-Only a harness that imports `lay` lays a plan: a virtual world (simulators/world.py), or a process
+Only a harness that imports `lay` lays a plan: a virtual world (simulators/world), or a process
 that was started as one to be killed (simulators/crashing.py). A plan may return, raise OSError, or
 end the process there and then.
 

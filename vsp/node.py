@@ -169,6 +169,7 @@ async def run(config: Config) -> None:
 
 async def _workers_up(node: Node, stopping: asyncio.Event) -> None:
     """Until all workers answer, time is up, or a worker that cannot open its port stops us all."""
+    pool = node.platform.pool
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WORKERS_WAIT_S):
             wanted = node.config.worker_count

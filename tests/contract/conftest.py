@@ -18,7 +18,7 @@ from tests.contract.manual import CountingIds, ManualClock
 from tests.services import PostgresServer, S3Server, postgres_server, run_apart, s3_server
 from vsp.config import Config
 from vsp.store import Objects, Store, migrate, open_objects, open_store
-from vsp.store.memory import MemoryDatabase, open_memory
+from vsp.store.memory import MemoryBucket, MemoryDatabase, MemoryObjects, open_memory
 
 NODE = "node-t"
 
@@ -145,8 +145,12 @@ def seaweed() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["folder", "s3"])
-def objects_config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+@pytest.fixture(params=["folder", "s3", "memory"])
+def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Objects]:
+    """Opens the same store as another process would."""
+    if request.param == "memory":
+        bucket, clock = MemoryBucket(), ManualClock()
+        return lambda: MemoryObjects(bucket, clock)
     values: dict[str, object] = {"node": {"data_dir": tmp_path}}
     if request.param == "s3":
         server: S3Server = request.getfixturevalue("seaweed")
@@ -157,11 +161,12 @@ def objects_config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
             "s3_secure": False,
             "s3_credentials": server.write_credentials(tmp_path / "credentials"),
         }
-    return Config.model_validate(values)
+    config = Config.model_validate(values)
+    return lambda: open_objects(config)
 
 
 @pytest.fixture
-async def objects(objects_config: Config) -> AsyncIterator[Objects]:
-    opened = open_objects(objects_config)
+async def objects(open_again: Callable[[], Objects]) -> AsyncIterator[Objects]:
+    opened = open_again()
     yield opened
     await opened.close()

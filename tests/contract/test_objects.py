@@ -1,13 +1,12 @@
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from vsp.config import Config
 from vsp.errors import DataLoss, Invalid, NotFound, VspError
 from vsp.ports import ObjectInfo
-from vsp.store import Objects, open_objects
+from vsp.store import Objects
 
 PART_BYTES = 5 << 20
 """S3's minimum of every part but the last."""
@@ -129,13 +128,13 @@ async def test_completing_twice_returns_the_object(objects: Objects, prefix: str
 
 
 async def test_another_process_can_finish_what_one_began(
-    objects: Objects, objects_config: Config, prefix: str
+    objects: Objects, open_again: Callable[[], Objects], prefix: str
 ):
     key = prefix + KEY
     upload_id = await objects.begin(key, META)
     first = await objects.put_part(key, upload_id, 1, b"a" * PART_BYTES)
 
-    other = open_objects(objects_config)
+    other = open_again()
     second = await other.put_part(key, upload_id, 2, b"b")
     whole = await other.complete(key, upload_id, [first, second])
     await other.close()
@@ -144,9 +143,7 @@ async def test_another_process_can_finish_what_one_began(
     assert await objects.complete(key, upload_id, [first, second]) == whole
 
 
-async def test_who_knows_nothing_of_an_upload_can_find_and_finish_it(
-    objects: Objects, prefix: str
-):
+async def test_who_knows_nothing_of_an_upload_can_find_and_finish_it(objects: Objects, prefix: str):
     key = prefix + KEY
     first, last = os.urandom(PART_BYTES), b"the end"
     upload_id = await objects.begin(key, META)

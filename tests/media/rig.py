@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -50,11 +51,21 @@ UNTIL_S = 10.0
 
 
 def free_ports(count: int = 40) -> int:
-    """An even port from which `count` are very likely free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return min(max(port & ~1, 20_000), 60_000 - count)
+    """An even port from which `count` are free for UDP and TCP, below the system's own."""
+    for first in random.sample(range(12_000, 20_000, 2), 200):
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise AssertionError(f"no {count} neighbouring ports are free")
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 def settings(folder: Path, **sections: dict[str, object]) -> Config:

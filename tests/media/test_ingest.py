@@ -141,13 +141,27 @@ async def test_ipv6_sources_are_pinned_too():
         thief.close()
 
 
+def udp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets on neighbouring ports, the first even."""
+    for _ in range(100):
+        first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        try:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            if port % 2 == 0:
+                second.bind(("127.0.0.1", port + 1))
+                return first, second
+        except OSError:
+            pass  # the neighbour is somebody else's
+        first.close()
+        second.close()
+    raise AssertionError("no two neighbouring ports are free")
+
+
 async def test_reports_are_told_apart_on_both_ports_and_answered_on_the_next_one():
     async with opened() as (_, port, sink):
         allow(port)
-        pair_port = free_ports(4)
-        camera, control = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        camera.bind(("127.0.0.1", pair_port))
-        control.bind(("127.0.0.1", pair_port + 1))
+        camera, control = udp_pair()
         report = b"\x80\xc8\x00\x06" + SSRC.to_bytes(4, "big") + bytes(20)
         camera.sendto(packet(1), ("127.0.0.1", port.port))
         await until(lambda: sink.payloads)

@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Sequence
 
 from vsp.errors import Invalid
@@ -175,6 +176,15 @@ class Source:
             self.host = plain_host(socket.inet_ntop(socket.AF_INET6, name[8:24]))
         else:
             self.host = socket.inet_ntoa(name[4:8])
+
+    @classmethod
+    def of(cls, host: str, port: int) -> Source:
+        """A sender that is known by other means than its datagrams."""
+        number = port.to_bytes(2, "big")
+        if ":" in host:
+            name = struct.pack("<H", socket.AF_INET6) + number + bytes(4)
+            return cls(name + socket.inet_pton(socket.AF_INET6, host) + bytes(8))
+        return cls(struct.pack("<H", socket.AF_INET) + number + socket.inet_aton(host) + bytes(24))
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -339,7 +338,7 @@ class MediaPort:
             return
         name = connection.getpeername()
         self._connection = connection
-        self.source = _tcp_source(host, name[1])
+        self.source = Source.of(host, name[1])
         self.ssrc = None
         self._deframer = Rfc4571()
         if self._watched:
@@ -405,15 +404,6 @@ class MediaPort:
     def _media_sockets(self) -> list[socket.socket]:
         found = [self._sockets.rtp]
         return found if self._connection is None else [*found, self._connection]
-
-
-def _tcp_source(host: str, port: int) -> Source:
-    """A Source for a connected peer; its words are never compared."""
-    if ":" in host:
-        name = struct.pack("<H", socket.AF_INET6) + port.to_bytes(2, "big") + bytes(4)
-        return Source(name + socket.inet_pton(socket.AF_INET6, host) + bytes(8))
-    name = struct.pack("<H", socket.AF_INET) + port.to_bytes(2, "big")
-    return Source(name + socket.inet_aton(host) + bytes(24))
 
 
 @dataclass(frozen=True, slots=True)

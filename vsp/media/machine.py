@@ -1,12 +1,13 @@
 """What a media worker needs of the computer it runs on, in one place.
 
 `ThisMachine` is the computer itself: sockets, files, threads. A virtual world brings another one
-(simulators/world.py), with a network and a disk that do what a seed says; the worker, its sessions,
+(simulators/world), with a network and a disk that do what a seed says; the worker, its sessions,
 its spool and its shipper are the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import ssl
@@ -25,6 +26,9 @@ from vsp.media.http import ViewerServer
 from vsp.media.ingest import Ingest, Sink
 from vsp.media.stream import Port
 from vsp.ports import Clock, Ids
+
+LAG_PROBE_S = 0.05
+"""Period at which the loop's lateness is measured."""
 
 IO_THREADS = 4
 """Threads that read the spool and write the journal: enough to let reads pass an fsync."""
@@ -72,6 +76,15 @@ class Machine(Protocol):
     def disk(self) -> Disk: ...
     @property
     def blocking(self) -> Blocking: ...
+    @property
+    def loop_lag_ms(self) -> float:
+        """The largest lateness of the loop within the last whole second or so."""
+        ...
+
+    async def run(self) -> None:
+        """What it has to do itself, for ever."""
+        ...
+
     def lock(self, folder: Path) -> Lock:
         """Raises Conflict while somebody else has it."""
         ...
@@ -95,11 +108,23 @@ class ThisMachine:
     ) -> None:
         self.disk: Disk = SystemDisk()
         self.blocking: Blocking = IoPool("spool", IO_THREADS)
+        self.loop_lag_ms = 0.0
         self._config = config
         self._index = index
         self._clock = clock
         self._ids = ids
         self._tls = tls
+
+    async def run(self) -> None:
+        """Measure how late the loop is."""
+        worst, since = 0.0, self._clock.monotonic()
+        while True:
+            begun = self._clock.monotonic()
+            await asyncio.sleep(LAG_PROBE_S)
+            now = self._clock.monotonic()
+            worst = max(worst, now - begun - LAG_PROBE_S)
+            if now - since >= 1.0:
+                self.loop_lag_ms, worst, since = worst * 1000, 0.0, now
 
     def lock(self, folder: Path) -> Lock:
         return FolderLock(self.disk, folder)

@@ -57,9 +57,6 @@ log = structlog.get_logger(__name__)
 TICK_S = 1.0
 """Period of rates, timeouts and viewers' statistics."""
 
-LAG_PROBE_S = 0.05
-"""Period at which the loop's lateness is measured."""
-
 VIEWS_MAX = 2_000
 """Views of one worker: beyond it the fan-out alone takes more than a core."""
 
@@ -97,8 +94,10 @@ class MediaWorker:
         objects: ObjectStore,
         verify: Callable[[str, UtcMicros], Ticket],
         machine: Machine,
+        tick_s: float = TICK_S,
     ) -> None:
         self._config = config
+        self._tick_s = tick_s
         self._index = index
         self._clock = clock
         self._ids = ids
@@ -107,7 +106,6 @@ class MediaWorker:
         self._sessions: dict[SessionId, MediaSession] = {}
         self._places: dict[ViewId, _Place] = {}
         self._bus = EventBus()
-        self._lag_ms = 0.0
         self._folder = config.data_dir / "spool" / str(index)
         self._ports = machine.ports()
         self._viewers = machine.viewers(Admission(clock, self._find_view, verify, self._view_over))
@@ -145,7 +143,7 @@ class MediaWorker:
             # Last: who can command the worker finds all of it.
             await self._control.start()
             undo.pop_all()
-        for work in (self._recover, self._ports.run, self._tick_for_ever, self._probe_lag):
+        for work in (self._recover, self._ports.run, self._tick_for_ever, machine.run):
             self._tasks.append(asyncio.create_task(work(), name=f"worker {work.__name__}"))
         return self
 
@@ -299,7 +297,7 @@ class MediaWorker:
             views=len(self._places),
             spool_bytes=self._spool.size_bytes,
             unacknowledged=len(self._journal),
-            loop_lag_ms=round(self._lag_ms, 1),
+            loop_lag_ms=round(self._machine.loop_lag_ms, 1),
         )
 
     async def events(self) -> AsyncIterator[WorkerEvent]:
@@ -446,7 +444,7 @@ class MediaWorker:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._tick_s)
             now = self._clock.monotonic()
             for session in list(self._sessions.values()):
                 try:
@@ -473,14 +471,3 @@ class MediaWorker:
             if not place.view.attached and now > place.attach_by:
                 seconds = self._config.media.view_attach_timeout_s
                 self._forget_view(view_id, f"no viewer came within {seconds:g} s")
-
-    async def _probe_lag(self) -> None:
-        """The largest lateness of a short sleep within each second or so."""
-        worst, since = 0.0, self._clock.monotonic()
-        while True:
-            begun = self._clock.monotonic()
-            await asyncio.sleep(LAG_PROBE_S)
-            now = self._clock.monotonic()
-            worst = max(worst, now - begun - LAG_PROBE_S)
-            if now - since >= 1.0:
-                self._lag_ms, worst, since = worst * 1000, 0.0, now

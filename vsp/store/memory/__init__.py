@@ -15,7 +15,8 @@ holds what the two share.
 
 from __future__ import annotations
 
+from vsp.store.memory.objects import MemoryBucket, MemoryObjects
 from vsp.store.memory.opening import open_memory
 from vsp.store.memory.tables import MemoryDatabase
 
-__all__ = ["MemoryDatabase", "open_memory"]
+__all__ = ["MemoryBucket", "MemoryDatabase", "MemoryObjects", "open_memory"]

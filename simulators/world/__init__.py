@@ -1,0 +1,1 @@
+"""The virtual world: the whole platform, devices and visitors in one thread, from one seed."""

@@ -1,0 +1,208 @@
+"""People of a world: they watch live and recorded pictures, and some try what they may not.
+
+A visitor is a browser: it asks the node for a view, takes the ticket to the worker's door, looks
+for a while and leaves. It is in no process of the platform; a node that dies while it is asked simply
+never answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from simulators.world.loop import Process, VirtualLoop
+from simulators.world.machine import Host
+from simulators.world.processes import Keeper, NodeLife
+from simulators.world.witness import Showing, Witness
+from vsp.actions.views import OpenedView
+from vsp.composition import Platform
+from vsp.errors import Unavailable, VspError
+from vsp.model.ids import ChannelId, UserId, UtcMicros, ViewId
+from vsp.model.people import Actor, Role, User
+
+T = TypeVar("T")
+
+PATIENCE_S = 12.0
+"""Longest wait for an answer of the node."""
+
+
+def user_of(number: int, role: Role = Role.OPERATOR) -> User:
+    return User(
+        id=UserId(f"user-{number}"),
+        name=f"user{number}",
+        display_name=f"User {number}",
+        role=role,
+        department_id=None,
+        enabled=True,
+        must_change_password=False,
+        created_at_us=UtcMicros(0),
+    )
+
+
+def actor_of(user: User) -> Actor:
+    return Actor(user, "session", "203.0.113.9")
+
+
+async def ask(loop: VirtualLoop, process: Process, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, done by `process`. Raises Unavailable when it does not answer."""
+    answer: asyncio.Future[T] = loop.create_future()
+
+    async def do() -> None:
+        try:
+            result = await work
+        except VspError as error:
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            if not answer.done():
+                answer.set_result(result)
+
+    process.start(do(), "asked")
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await answer
+    except TimeoutError as error:
+        raise Unavailable("nobody answers") from error
+
+
+@dataclass(slots=True)
+class Eye:
+    """A viewer's end of a media socket (`vsp.media.live.Socket`)."""
+
+    loop: VirtualLoop
+    showing: Showing
+    left: asyncio.Future[None]
+
+    async def send_text(self, text: str) -> None:
+        """Words are not pictures."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.showing.frames += 1
+        self.showing.last_at = self.loop.now
+
+    async def receive_text(self) -> str | None:
+        await self.left
+        return None
+
+    def abort(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        if not self.left.done():
+            self.left.set_result(None)
+
+
+class Visitor:
+    """One person, who looks again and again until told to go home."""
+
+    def __init__(
+        self,
+        user: User,
+        host: Host,
+        node: Keeper,
+        channels: Callable[[], list[ChannelId]],
+        witness: Witness,
+        seed: str,
+    ) -> None:
+        self.user = user
+        self.busy = True
+        self._host = host
+        self._node = node
+        self._channels = channels
+        self._witness = witness
+        self._random = random.Random(f"visitor/{user.id}/{seed}")
+
+    async def run(self) -> None:
+        while self.busy:
+            await asyncio.sleep(self._random.uniform(5, 90))
+            if self.busy:
+                try:
+                    await self._look()
+                except VspError:
+                    continue
+
+    async def _look(self) -> None:
+        channels = self._channels()
+        life = self._node.life
+        if not channels or not isinstance(life, NodeLife) or life.platform is None:
+            return
+        channel = self._random.choice(channels)
+        opened = await ask(self._host.loop, life.process, self._open(life.platform, channel))
+        showing = Showing(opened.view.id, self.user.id, channel)
+        self._witness.showings.append(showing)
+        if self._random.random() < 0.2:
+            self._try_what_is_forbidden(opened)
+        await self._watch(opened, showing)
+
+    async def _open(self, platform: Platform, channel: ChannelId) -> OpenedView:
+        views, actor = platform.actions.views, actor_of(self.user)
+        if self._random.random() < 0.6:
+            return await views.open_live(actor, channel)
+        ago_s = self._random.uniform(60, 900)
+        start_us = UtcMicros(self._host.clock.now_us() - round(ago_s * 1e6))
+        return await views.open_playback(actor, channel, start_us, None)
+
+    async def _watch(self, opened: OpenedView, showing: Showing) -> None:
+        if self._random.random() < 0.1:
+            return  # never comes: the view waits for nobody
+        loop = self._host.loop
+        await asyncio.sleep(self._random.uniform(0, 2))
+        eye = Eye(loop, showing, loop.create_future())
+        serving = self._knock(opened, opened.ticket, eye)
+        if serving is None:
+            return
+        showing.admitted = loop.now
+        await asyncio.wait({serving}, timeout=self._random.uniform(5, 200))
+        eye.leave()
+
+    def _knock(self, opened: OpenedView, ticket: str, eye: Eye) -> asyncio.Task[None] | None:
+        """At the door that the URL names."""
+        index = int(opened.url.partition("//")[2].partition("/")[0].rpartition(":")[2]) - 18_100
+        door = self._host.doors.get(index)
+        if door is None:
+            return None
+        try:
+            serving = door.connect(opened.view.kind.value, opened.view.id, ticket, eye)
+        except VspError:
+            return None
+        serving.add_done_callback(_look_at_error)
+        return serving
+
+    def _try_what_is_forbidden(self, opened: OpenedView) -> None:
+        """A ticket that was altered, or is for another view: nothing may come of it."""
+        loop = self._host.loop
+        place = self._random.randrange(len(opened.ticket))
+        letter = "A" if opened.ticket[place] != "A" else "B"
+        forged = opened.ticket[:place] + letter + opened.ticket[place + 1 :]
+        other = replace(
+            opened, view=replace(opened.view, id=ViewId(self._random.randbytes(8).hex()))
+        )
+        for what, view, ticket in (("forged", opened, forged), ("borrowed", other, opened.ticket)):
+            showing = Showing(view.view.id, self.user.id, view.view.channel_id)
+            eye = Eye(loop, showing, loop.create_future())
+            serving = self._knock(view, ticket, eye)
+            if serving is not None:
+                serving.add_done_callback(partial(self._judge_intruder, what, showing, eye))
+                loop.call_later(30.0, eye.leave)
+
+    def _judge_intruder(
+        self, what: str, showing: Showing, eye: Eye, serving: asyncio.Task[None]
+    ) -> None:
+        eye.leave()
+        refused = not serving.cancelled() and isinstance(serving.exception(), VspError)
+        if showing.frames or not refused:
+            self._witness.intruders.append(f"{what} ticket: {showing.frames} frames")
+        else:
+            self._witness.denied += 1
+
+
+def _look_at_error(serving: asyncio.Task[None]) -> None:
+    if not serving.cancelled():
+        serving.exception()
+
+
+__all__ = ["Visitor", "actor_of", "ask", "user_of"]
