@@ -160,6 +160,26 @@ class ForgetfulDisk:
         self._meet_sync()
         folder.durable = dict(folder.names)
 
+    # ---- for those who look from outside ----------------------------------------------------
+
+    def files(self, folder: Path) -> list[Path]:
+        """Every file below a folder, in order of names; none where there is no such folder."""
+        top = self._folders.get(str(folder))
+        found = _places(top, durable=False) if top is not None else {}
+        paths = {id(known): Path(text) for text, known in self._folders.items()}
+        return sorted(paths[id(place)] / name for place, name in found.values())
+
+    def durable(self, path: Path) -> bytes | None:
+        """What a file holds for certain after a power cut now; None when it may not be there."""
+        node: _Node | None = self._root
+        for name in path.parts[1:]:
+            if not isinstance(node, _Folder) or node.names.get(name) is not node.durable.get(name):
+                return None
+            node = node.durable.get(name)
+        if not isinstance(node, _Inode) or node.undo or node.synced < len(node.data):
+            return None
+        return bytes(node.data)
+
     # ---- fate -------------------------------------------------------------------------------
 
     def cut_power(self) -> None:

@@ -20,9 +20,9 @@ import itertools
 import random
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from vsp.clock import MICROS
 from vsp.model.ids import UtcMicros
@@ -32,6 +32,10 @@ Ts = TypeVarTuple("Ts")
 
 START_US = 1_772_330_400 * MICROS
 """Wall time at virtual second 0: 2026-03-01 10:00:00 in Beijing."""
+
+TURN_S = 1e-7
+"""What a turn takes. Were it nothing, who waits for a span that is lost in rounding would wait for
+ever."""
 
 CANCELLED_MIN = 1_000
 """Cancelled timers that are left in the heap before it is cleaned: most are near their time."""
@@ -55,6 +59,7 @@ class Process:
         self.tasks: list[asyncio.Task[Any]] = []
         self._loop = loop
         self._context = copy_context()
+        loop.processes.append(self)  # a dead one is kept, too: what is collected runs `finally`
         self._context.run(_PROCESS.set, self)
 
     def start(self, work: Coroutine[Any, Any, T], name: str = "") -> asyncio.Task[T]:
@@ -132,6 +137,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now = 0.0
         self.steps = 0
+        self.processes: list[Process] = []
         self._due: list[tuple[float, int, asyncio.TimerHandle | Callable[[], object]]] = []
         self._numbers = itertools.count(1)
         self._cancelled = 0
@@ -145,8 +151,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_soon(
         self,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
         handle = events.Handle(callback, args, self, context)
@@ -156,8 +162,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = events.TimerHandle(when, callback, args, self, context)
@@ -167,8 +173,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_later(
         self,
         delay: float,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now + delay, callback, *args, context=context)
@@ -187,7 +193,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         task = _Task(coro, self, str(name or f"task {number}"), context, number)
         process = context[_PROCESS] if context is not None else _PROCESS.get()
         if process is not None:
-            # Kept until the world ends: a task that is collected would run its `finally`.
             process.tasks.append(task)
             if len(process.tasks) % 1024 == 0:
                 process.tasks = [kept for kept in process.tasks if not kept.done()]
@@ -219,6 +224,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """One turn: what is ready runs; when nothing is, time moves to what comes next."""
         if not self._ready and not self._stopping and not self._move_on():
             return
+        self.now += TURN_S
         ready = self._ready
         batch = [ready.popleft() for _ in range(len(ready))]
         if self._shuffle is not None and len(batch) > 1:
@@ -263,6 +269,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._cancelled -= 1
             else:
                 self._ready.append(item)
+
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, None]) -> None:
+        """Whoever dropped it closes it, unless it is dead by then."""
+        self.create_task(agen.aclose())
 
     def _process_events(self, event_list: object) -> None:
         """There are none."""

@@ -30,10 +30,10 @@ from vsp.media.datagrams import Source
 from vsp.media.ingest import PortStats, Sink
 from vsp.media.live import Socket
 from vsp.media.machine import Door, Lock, Ports, ViewerDoor
-from vsp.media.stream import Port
+from vsp.media.stream import MediaSession, Port
 from vsp.model.device import MediaTransport
 from vsp.model.ids import ViewId, WorkerId
-from vsp.model.stream import RemoteMedia
+from vsp.model.stream import RemoteMedia, SessionSpec
 from vsp.ports import WorkerEvent
 
 P = ParamSpec("P")
@@ -53,8 +53,11 @@ HELD_MAX = 64
 
 PORTS_PER_WORKER = 4_000
 
-OnMedia = Callable[[str, bytes], None]
-"""Told of each packet that a session of a channel was given."""
+OnMedia = Callable[[SessionSpec, bytes], None]
+"""Told of each packet that a session was given."""
+
+OnTold = Callable[[str, tuple[object, ...]], None]
+"""Told of each call that a worker has done, with its arguments."""
 
 
 class Host:
@@ -71,7 +74,8 @@ class Host:
         self.locks: dict[Path, Process] = {}
         self.unreachable: set[int] = set()
         """Workers whose control socket does not answer now."""
-        self.on_media: OnMedia = lambda channel, packet: None
+        self.on_media: OnMedia = lambda spec, packet: None
+        self.on_told: OnTold = lambda name, arguments: None
         self.random = random.Random(f"host/{seed}")
 
 
@@ -296,9 +300,8 @@ class VirtualPort:
             return
         self.stats.packets += 1
         self.stats.bytes += len(data)
-        session = getattr(self._sink, "spec", None)
-        if session is not None:
-            self._host.on_media(session.channel_id, data)
+        if isinstance(self._sink, MediaSession):
+            self._host.on_media(self._sink.spec, data)
         self._sink.media(bursts, self._host.loop.now)
 
 
@@ -419,6 +422,7 @@ class Link:
         async def serve() -> None:
             try:
                 result, error = await getattr(worker, name)(*arguments, **named), None
+                self._host.on_told(name, arguments)
             except VspError as refused:
                 result, error = None, refused
             loop.post_at(loop.now + CALL_S, partial(_settle, answer, result, error))

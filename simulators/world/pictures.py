@@ -38,6 +38,11 @@ def packet(packetiser: Packetiser, pack: bytes, capture_us: int) -> bytes:
     return made
 
 
+def is_key(data: bytes) -> bool:
+    """Whether there is a key picture in some bytes."""
+    return _KEY_SLICE in data
+
+
 def numbers_in(data: bytes) -> list[int]:
     """The numbers of all pictures in some bytes (packet, fragment, object), in order."""
     found: list[int] = []
@@ -50,4 +55,4 @@ def numbers_in(data: bytes) -> list[int]:
     return found
 
 
-__all__ = ["numbers_in", "packet", "picture"]
+__all__ = ["is_key", "numbers_in", "packet", "picture"]

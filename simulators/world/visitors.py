@@ -1,8 +1,8 @@
 """People of a world: they watch live and recorded pictures, and some try what they may not.
 
 A visitor is a browser: it asks the node for a view, takes the ticket to the worker's door, looks
-for a while and leaves. It is in no process of the platform; a node that dies while it is asked simply
-never answers.
+for a while and leaves. It is in no process of the platform; a node that dies while it is asked
+simply never answers.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from simulators.world.loop import Process, VirtualLoop
 from simulators.world.machine import Host
 from simulators.world.processes import Keeper, NodeLife
 from simulators.world.witness import Showing, Witness
+from vsp.actions.timeline import Timeline
 from vsp.actions.views import OpenedView
 from vsp.composition import Platform
 from vsp.errors import Unavailable, VspError
 from vsp.model.ids import ChannelId, UserId, UtcMicros, ViewId
 from vsp.model.people import Actor, Role, User
+from vsp.model.recording import Gap, Span
 
 T = TypeVar("T")
 
 PATIENCE_S = 12.0
 """Longest wait for an answer of the node."""
+
+SLACK_US = 20_000_000
+"""Between the moment up to which a timeline was made and the one at which it is looked at."""
 
 
 def user_of(number: int, role: Role = Role.OPERATOR) -> User:
@@ -96,8 +101,8 @@ class Eye:
             self.left.set_result(None)
 
 
-class Visitor:
-    """One person, who looks again and again until told to go home."""
+class Person:
+    """Somebody who does something now and then, until told to go home."""
 
     def __init__(
         self,
@@ -114,25 +119,60 @@ class Visitor:
         self._node = node
         self._channels = channels
         self._witness = witness
-        self._random = random.Random(f"visitor/{user.id}/{seed}")
+        self._random = random.Random(f"person/{user.id}/{seed}")
 
     async def run(self) -> None:
         while self.busy:
             await asyncio.sleep(self._random.uniform(5, 90))
-            if self.busy:
+            channels, life = self._channels(), self._node.life
+            if not self.busy or not channels or not isinstance(life, NodeLife):
+                continue
+            if life.platform is not None:
                 try:
-                    await self._look()
+                    await self.act(life, life.platform, self._random.choice(channels))
                 except VspError:
                     continue
 
-    async def _look(self) -> None:
-        channels = self._channels()
-        life = self._node.life
-        if not channels or not isinstance(life, NodeLife) or life.platform is None:
-            return
-        channel = self._random.choice(channels)
-        opened = await ask(self._host.loop, life.process, self._open(life.platform, channel))
-        showing = Showing(opened.view.id, self.user.id, channel)
+    async def act(self, life: NodeLife, platform: Platform, channel: ChannelId) -> None:
+        """What this person does, with the node of now."""
+        raise NotImplementedError
+
+
+class Auditor(Person):
+    """Asks for timelines and looks whether they cover every moment once."""
+
+    async def act(self, life: NodeLife, platform: Platform, channel: ChannelId) -> None:
+        loop, clock = self._host.loop, self._host.clock
+        until_us = clock.now_us() - round(self._random.choice((0, 0, 600)) * 1e6)
+        from_us = UtcMicros(until_us - round(self._random.uniform(1, 3600) * 1e6))
+        asked = platform.actions.channels.timeline(
+            actor_of(self.user), channel, from_us, UtcMicros(until_us)
+        )
+        timeline = await ask(loop, life.process, asked)
+        self._witness.timelines += 1
+        for fault in faults_of(timeline, min(until_us, clock.now_us())):
+            self._witness.find(f"timeline of {channel}: {fault}")
+
+
+def faults_of(timeline: Timeline, until_us: int) -> list[str]:
+    """Moments that spans and gaps cover twice or not at all, from the beginning to `until_us`."""
+    edge, found = int(timeline.from_us), []
+    pieces: list[Span | Gap] = [*timeline.spans, *timeline.gaps]
+    for piece in sorted(pieces, key=lambda each: (each.start_us, each.end_us)):
+        if piece.start_us != edge or piece.end_us <= piece.start_us:
+            found.append(f"{piece} follows {edge}")
+        edge = piece.end_us
+    if not 0 <= until_us - edge < SLACK_US:
+        found.append(f"it ends {until_us - edge} us before it was asked")
+    return found
+
+
+class Visitor(Person):
+    """One person who looks at pictures, again and again."""
+
+    async def act(self, life: NodeLife, platform: Platform, channel: ChannelId) -> None:
+        opened = await ask(self._host.loop, life.process, self._open(platform, channel))
+        showing = Showing(opened.view.id, self.user.id, channel, opened.view.opened_us)
         self._witness.showings.append(showing)
         if self._random.random() < 0.2:
             self._try_what_is_forbidden(opened)
@@ -178,13 +218,15 @@ class Visitor:
         place = self._random.randrange(len(opened.ticket))
         letter = "A" if opened.ticket[place] != "A" else "B"
         forged = opened.ticket[:place] + letter + opened.ticket[place + 1 :]
-        other = replace(
-            opened, view=replace(opened.view, id=ViewId(self._random.randbytes(8).hex()))
-        )
-        for what, view, ticket in (("forged", opened, forged), ("borrowed", other, opened.ticket)):
-            showing = Showing(view.view.id, self.user.id, view.view.channel_id)
+        other = ViewId(self._random.randbytes(8).hex())
+        for what, view_id, ticket in (
+            ("forged", opened.view.id, forged),
+            ("borrowed", other, opened.ticket),
+        ):
+            view = replace(opened.view, id=view_id)
+            showing = Showing(view_id, self.user.id, view.channel_id, view.opened_us)
             eye = Eye(loop, showing, loop.create_future())
-            serving = self._knock(view, ticket, eye)
+            serving = self._knock(replace(opened, view=view), ticket, eye)
             if serving is not None:
                 serving.add_done_callback(partial(self._judge_intruder, what, showing, eye))
                 loop.call_later(30.0, eye.leave)
@@ -195,7 +237,7 @@ class Visitor:
         eye.leave()
         refused = not serving.cancelled() and isinstance(serving.exception(), VspError)
         if showing.frames or not refused:
-            self._witness.intruders.append(f"{what} ticket: {showing.frames} frames")
+            self._witness.find(f"a {what} ticket was let in and saw {showing.frames} pictures")
         else:
             self._witness.denied += 1
 
@@ -205,4 +247,4 @@ def _look_at_error(serving: asyncio.Task[None]) -> None:
         serving.exception()
 
 
-__all__ = ["Visitor", "actor_of", "ask", "user_of"]
+__all__ = ["Auditor", "Visitor", "actor_of", "ask", "faults_of", "user_of"]

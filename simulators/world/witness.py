@@ -11,18 +11,31 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from simulators.world.pictures import numbers_in
-from vsp.model.ids import ChannelId, UserId, ViewId
+from simulators.world.loop import Process, current
+from simulators.world.pictures import is_key, numbers_in
+from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId
 from vsp.model.recording import Segment
+from vsp.model.stream import SessionSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A picture that a worker's session was given."""
+    """A picture that a worker was given."""
 
     number: int
     at: float
     key: bool
+
+
+@dataclass(slots=True, eq=False)
+class Taping:
+    """A session that a worker was told to record: what it was given from then on must be kept."""
+
+    channel_id: ChannelId
+    process: Process
+    begin: float
+    end: float = float("inf")
+    received: list[Received] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class Death:
     power: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Window:
     """Something was wrong from `begin` to `end`; kind as fate names it."""
 
@@ -44,53 +57,85 @@ class Window:
     about: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Showing:
     """One view, as its viewer lived it."""
 
     view_id: ViewId
     user_id: UserId
     channel_id: ChannelId
+    opened_us: UtcMicros
     admitted: float | None = None
     frames: int = 0
     last_at: float = 0.0
 
 
-@dataclass(slots=True)
 class Witness:
     """See the module."""
 
-    received: dict[ChannelId, list[Received]] = field(default_factory=dict)
-    committed: dict[str, Segment] = field(default_factory=dict)
-    deaths: list[Death] = field(default_factory=list)
-    windows: list[Window] = field(default_factory=list)
-    showings: list[Showing] = field(default_factory=list)
-    denied: int = 0
-    """Viewers with a bad ticket that were turned away."""
-
-    intruders: list[str] = field(default_factory=list)
-    """Viewers with a bad ticket that were let in."""
-
-    barred: list[tuple[float, UserId, bool]] = field(default_factory=list)
-    """When an account was disabled (True) or enabled again."""
-
-    findings: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.tapings: list[Taping] = []
+        self.committed: dict[str, Segment] = {}
+        self.deaths: list[Death] = []
+        self.windows: list[Window] = []
+        self.showings: list[Showing] = []
+        self.barred: list[tuple[float, UserId]] = []
+        """When an account had been disabled."""
+        self.denied = 0
+        """Viewers with a bad ticket that were turned away."""
+        self.timelines = 0
+        """Timelines that were asked for and looked through."""
+        self.findings: list[str] = []
+        self._specs: dict[SessionId, SessionSpec] = {}
+        self._taping: dict[SessionId, Taping] = {}
 
     def find(self, finding: str) -> None:
+        """Something is not as it must be."""
         self.findings.append(finding)
 
-    def media(self, channel: str, packet: bytes, now: float) -> None:
+    # ---- what workers are told and given ----------------------------------------------------
+
+    def told(self, name: str, arguments: Sequence[object], now: float) -> None:
+        """A worker has done what the node told it to; we are in its process."""
+        match name, arguments:
+            case "open_session", [SessionSpec() as spec]:
+                self._specs[spec.session_id] = spec
+            case "start_recording", [str(session), *_]:
+                self._begin_taping(SessionId(session), now)
+            case (("stop_recording" | "close_session"), [str(session), *_]):
+                taping = self._taping.pop(SessionId(session), None)
+                if taping is not None:
+                    taping.end = now
+
+    def _begin_taping(self, session: SessionId, now: float) -> None:
+        process = current()
+        assert process is not None
+        before = self._taping.get(session)
+        if before is None or before.process is not process:
+            taping = Taping(self._specs[session].channel_id, process, now)
+            self._taping[session] = taping
+            self.tapings.append(taping)
+
+    def media(self, spec: SessionSpec, packet: bytes, now: float) -> None:
         """A packet was handed to a session."""
-        for number in numbers_in(packet):
-            key = b"\x00\x00\x00\x01\x67" in packet
-            self.received.setdefault(ChannelId(channel), []).append(Received(number, now, key))
+        taping = self._taping.get(spec.session_id)
+        if taping is not None:
+            key = is_key(packet)
+            taping.received += [Received(number, now, key) for number in numbers_in(packet)]
+
+    # ---- what was wrong ---------------------------------------------------------------------
+
+    def died(self, process: Process, now: float, *, power: bool = False) -> None:
+        """Without having been asked."""
+        self.deaths.append(Death(now, process.name, power))
 
     def begin(self, kind: str, now: float, about: str = "") -> Window:
+        """From now on something is wrong."""
         window = Window(kind, now, about=about)
         self.windows.append(window)
         return window
 
-    def disturbed(self, begin: float, end: float, kinds: Sequence[str], about: str = "") -> bool:
+    def disturbed(self, begin: float, end: float, *kinds: str, about: str = "") -> bool:
         """Whether any such window overlaps [begin, end]."""
         return any(
             window.kind in kinds
@@ -101,9 +146,9 @@ class Witness:
         )
 
     def died_within(self, begin: float, end: float, prefix: str = "") -> bool:
-        """Whether a process of that name died in [begin, end]. Deaths are in order of time."""
+        """Whether a process of such a name died in [begin, end]."""
         at = bisect_left(self.deaths, begin, key=lambda death: death.at)
         return any(death.name.startswith(prefix) for death in self.deaths[at:] if death.at <= end)
 
 
-__all__ = ["Death", "Received", "Showing", "Window", "Witness"]
+__all__ = ["Death", "Received", "Showing", "Taping", "Window", "Witness"]

@@ -1,0 +1,377 @@
+"""What must hold in every world, judged by what the witness saw and not by what the platform says.
+
+I1  a row is committed only when its object is durable and whole; no committed row or object changes
+    or disappears.
+I2  timelines cover every moment exactly once, and say of rows what the rows say.
+    Every picture that a worker was told to record and was given is kept, but for what may be lost:
+    `Checker.excuse` is the whole list.
+I4  nobody sees a picture without a good ticket, or later than 5 s after the right has ended.
+I5  every view has an opening row in the audit chain, and an ending one unless the node died.
+    In the calm every planned channel is recorded, both ends of every call believe the same, no
+    table has grown; at the end nothing is left over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simulators.world.loop import START_US
+from simulators.world.pictures import numbers_in
+from simulators.world.processes import WorkerLife
+from simulators.world.visitors import actor_of, ask, faults_of
+from simulators.world.witness import Received, Taping
+from vsp.errors import VspError
+from vsp.model.ids import ChannelId, UtcMicros
+from vsp.model.recording import Segment
+from vsp.store.audit import ENDED, OPENED
+
+if TYPE_CHECKING:
+    from simulators.world.world import World
+
+LOSS_MAX_S = 4.0
+"""What a process that dies may take with it (requirements: received but not recoverable)."""
+
+CUT_WITHIN_S = 5.0
+"""I4."""
+
+SETTLE_S = 60.0
+"""For how long a store or disk that failed is felt: what waited has its turn again."""
+
+COMPLAINTS_MAX = 20
+"""Log lines kept as findings."""
+
+TIMELINES_MAX = 40
+"""Channels whose timeline is compared with their rows."""
+
+
+class Checker:
+    """`row_committed` all along, then `in_the_calm`, then `at_the_end`; the findings are the
+    witness's."""
+
+    def __init__(self, world: World) -> None:
+        self.pictures = 0
+        self.excused: Counter[str] = Counter()
+        self.lost_s = 0.0
+        self._world = world
+        self._complaints = 0
+
+    def find(self, finding: str) -> None:
+        self._world.witness.find(f"{self._world.loop.now:.3f} {finding}")
+
+    def at_least(self, what: str, count: int, minimum: int) -> None:
+        """A life in which little happens proves little."""
+        if count < minimum:
+            self.find(f"only {count} {what}, at least {minimum} must be")
+
+    def complaint(self, event: Mapping[str, Any]) -> None:
+        """Something was logged with its traceback: what nobody had reckoned with."""
+        error = sys.exc_info()[1]
+        if error is None or isinstance(error, VspError):
+            return
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS_MAX:
+            self.find(f"logged: {event}\n{traceback.format_exc()}")
+
+    # ---- all along --------------------------------------------------------------------------
+
+    def row_committed(self, segment: Segment) -> None:
+        """I1, at the very moment of a commit."""
+        committed = self._world.witness.committed
+        before = committed.setdefault(segment.key, segment)
+        if before != segment:
+            self.find(f"{segment.key} is committed a second time, as another one")
+        elif (data := self._durable(segment.key)) is None:
+            self.find(f"the row of {segment.key} is there before its object is durable")
+        elif not _is_of(data, segment):
+            self.find(f"the object of {segment.key} is not what its row says")
+
+    def _durable(self, key: str) -> bytes | None:
+        """What would be read of an object after a power cut now."""
+        bucket = self._world.bucket
+        if bucket is not None:
+            found = bucket.objects.get(key)
+            return found.data if found is not None else None
+        return self._world.host.disk.durable(self._path_of(key))
+
+    def _path_of(self, key: str) -> Path:
+        return self._world.estate.config.objects_dir / key
+
+    # ---- in the calm ------------------------------------------------------------------------
+
+    async def in_the_calm(self) -> None:
+        """Everything is well again, by itself."""
+        now = self._world.platform()
+        if now is None:
+            self.find("the node is down in the calm")
+            return
+        self._everybody_is_registered()
+        self._everything_is_recorded()
+        self._calls_agree()
+        self._tables_are_small()
+
+    def _everybody_is_registered(self) -> None:
+        rows = self._world.database.devices.by_gb_id
+        for camera in self._world.cameras:
+            row = next((rows[gb_id] for gb_id in rows if gb_id == camera.spec.gb_id), None)
+            if not camera.online:
+                self.find(f"{camera.spec.gb_id} does not think that it is registered")
+            if row is None or row.device.presence.value != "online":
+                said = row and row.device.presence.value
+                self.find(f"{camera.spec.gb_id} is on line, its row says {said}")
+
+    def _everything_is_recorded(self) -> None:
+        world = self._world
+        taping = {one.channel_id for one in world.witness.tapings if _goes_on(one)}
+        for channel in world.channels():
+            if channel not in taping:
+                self.find(f"channel {channel} is planned and nobody records it")
+        for camera in world.cameras:
+            if not camera.sending:
+                self.find(f"{camera.spec.gb_id} sends nothing")
+
+    def _calls_agree(self) -> None:
+        """A call that a camera holds is one that the platform holds, and the other way round."""
+        now = self._world.platform()
+        assert now is not None
+        ours = {call_id for call_id, *_ in now[1].signal._sessions._live}
+        theirs = set().union(*(camera.calls() for camera in self._world.cameras))
+        for call_id in sorted(ours - theirs):
+            self.find(f"call {call_id} is up at the platform only")
+        self.excused["calls nobody hung up"] += len(theirs - ours)
+
+    def _tables_are_small(self) -> None:
+        world = self._world
+        many = 4 * len(world.cameras)
+        now = world.platform()
+        assert now is not None
+        signal = now[1].signal
+        for name, size in (
+            ("transactions", signal._agent.live),
+            ("timers", len(signal._agent._heap)),
+            ("queries", len(signal._answers)),
+            ("BYEs owed", signal._sessions.orphans),
+        ):
+            if size > many:
+                self.find(f"{size} {name} in the calm")
+        for camera in world.cameras:
+            if camera.live_transactions > 4:
+                self.find(f"{camera.spec.gb_id} has {camera.live_transactions} transactions")
+
+    # ---- at the end -------------------------------------------------------------------------
+
+    async def at_the_end(self) -> None:
+        """Nothing is recorded any more, and everything has been brought home."""
+        kept = self._rows_and_objects()
+        self._pictures_are_kept(kept)
+        await self._nothing_is_left()
+        self._rows_do_not_overlap()
+        await self._timelines()
+        self._views()
+        self._audit()
+
+    def _rows_and_objects(self) -> dict[ChannelId, set[int]]:
+        """I1 once more; and the numbers of all pictures that are kept of each channel."""
+        world = self._world
+        rows = world.database.segments.by_key
+        kept: dict[ChannelId, set[int]] = {}
+        for key in world.witness.committed.keys() - rows.keys():
+            self.find(f"the row of {key} was committed and is gone")
+        for key, segment in rows.items():
+            data = self._object(key)
+            if data is None or not _is_of(data, segment):
+                self.find(f"the object of {key} is {'gone' if data is None else 'another'}")
+                continue
+            numbers = numbers_in(data)
+            if len(numbers) != segment.frames or len(set(numbers)) != len(numbers):
+                self.find(f"{key} has {segment.frames} frames, and pictures {numbers}")
+            kept.setdefault(segment.channel_id, set()).update(numbers)
+        return kept
+
+    def _object(self, key: str) -> bytes | None:
+        bucket = self._world.bucket
+        if bucket is not None:
+            found = bucket.objects.get(key)
+            return found.data if found is not None else None
+        try:
+            file = self._world.host.disk.open(self._path_of(key))
+        except OSError:
+            return None
+        return file.read(0, file.size)
+
+    # ---- what was received ------------------------------------------------------------------
+
+    def _pictures_are_kept(self, kept: dict[ChannelId, set[int]]) -> None:
+        for taping in self._world.witness.tapings:
+            self._taping_is_kept(taping, kept.get(taping.channel_id, set()))
+
+    def _taping_is_kept(self, taping: Taping, kept: set[int]) -> None:
+        key_seen, before, missing = False, -1, 0
+        for picture in taping.received:
+            if picture.key:
+                key_seen = True
+            elif before >= 0 and picture.number > before + 1:
+                key_seen = False  # it leans on pictures that never came
+            before = max(before, picture.number)
+            self.pictures += 1
+            if picture.number in kept or picture.at > taping.end:
+                continue
+            why = self.excuse(taping, picture) if key_seen else "it leans on a picture not received"
+            if why:
+                self.excused[why] += 1
+                continue
+            missing += 1
+            if missing == 1:
+                self.find(
+                    f"picture {picture.number} of {taping.channel_id} at {picture.at:.3f} is lost: "
+                    f"{taping.process.name} recorded from {taping.begin:.3f} to {taping.end:.3f}"
+                )
+        if missing > 1:
+            self.find(f"... and {missing - 1} more of that session")
+
+    def excuse(self, taping: Taping, picture: Received) -> str:
+        """Why a picture may be missing; "" when it may not."""
+        witness, at = self._world.witness, picture.at
+        worker = taping.process.name
+        for death in witness.deaths:
+            if death.name == worker and at <= death.at <= at + LOSS_MAX_S:
+                self.lost_s = max(self.lost_s, death.at - at)
+                return "power cut" if death.power else "worker died"
+        if witness.disturbed(at - SETTLE_S, at, "disk"):
+            return "disk"
+        if witness.disturbed(at - 1, at + 1, "clock"):
+            return "clock step"
+        if witness.disturbed(at - 3, at, "weather"):
+            return "weather"
+        if witness.disturbed(at - 1, at + 1, "worker stopped", about=worker.partition("#")[0]):
+            return "worker stopped"
+        return ""
+
+    # ---- what is left -----------------------------------------------------------------------
+
+    async def _nothing_is_left(self) -> None:
+        world = self._world
+        rows = world.database.segments.by_key
+        for key in self._object_keys():
+            if key not in rows:
+                self.find(f"object {key} has no row")
+        self.excused["uploads left to the reconciler"] += len(self._uploads())
+        for keeper in world.media:
+            worker = keeper.life.worker if isinstance(keeper.life, WorkerLife) else None
+            for key in await worker.held_keys() if worker is not None else ("no worker",):
+                self.find(f"{keeper.name} still holds {key}")
+
+    def _object_keys(self) -> list[str]:
+        world = self._world
+        if world.bucket is not None:
+            return list(world.bucket.order)
+        folder = world.estate.config.objects_dir
+        names = (path.relative_to(folder) for path in world.host.disk.files(folder))
+        return [str(name) for name in names if not any(part[0] == "." for part in name.parts)]
+
+    def _uploads(self) -> list[str]:
+        world = self._world
+        if world.bucket is not None:
+            return [f"{upload.key} ({name})" for name, upload in world.bucket.uploads.items()]
+        folder = world.estate.config.objects_dir / ".uploads"
+        return [str(path) for path in world.host.disk.files(folder) if path.name == "head.json"]
+
+    def _rows_do_not_overlap(self) -> None:
+        """Segments of a run follow one another; runs overlap only where the clock went back."""
+        world = self._world
+        stepped = any(window.kind == "clock" for window in world.witness.windows)
+        for channel, segments in world.database.segments.of_channel.items():
+            for one, other in pairwise(segments.rows):
+                if other.start_us < one.end_us and not stepped:
+                    self.find(f"{other.key} of {channel} begins before {one.key} ends")
+
+    async def _timelines(self) -> None:
+        """Spans and gaps cover everything once; the spans are what the rows say."""
+        world = self._world
+        now = world.platform()
+        if now is None:
+            self.find("the node is down at the end")
+            return
+        process, platform = now
+        for channel in world.channels()[:TIMELINES_MAX]:
+            until_us = world.host.clock.now_us()
+            asked = platform.actions.channels.timeline(
+                actor_of(world.admin), channel, UtcMicros(START_US), until_us
+            )
+            try:
+                timeline = await ask(world.loop, process, asked)
+            except VspError as error:
+                self.find(f"no timeline of {channel}: {error.message}")
+                continue
+            for fault in faults_of(timeline, until_us):
+                self.find(f"timeline of {channel}: {fault}")
+            recorded = sum(span.end_us - span.start_us for span in timeline.spans)
+            counted = self._counted_us(channel, until_us)
+            if recorded != counted:
+                self.find(f"timeline of {channel}: {recorded} us recorded, rows say {counted}")
+
+    def _counted_us(self, channel: ChannelId, until_us: int) -> int:
+        """Wall time that rows cover, each moment once."""
+        edge, total = START_US, 0
+        mine = self._world.database.segments.of_channel.get(channel)
+        for row in mine.rows if mine is not None else ():
+            begin, end = max(row.start_us, edge), min(row.end_us, until_us)
+            if end > begin:
+                total, edge = total + end - begin, end
+        return total
+
+    # ---- people -----------------------------------------------------------------------------
+
+    def _views(self) -> None:
+        """I4: a right that ended has ended every view within 5 s."""
+        witness = self._world.witness
+        for at, user in witness.barred:
+            for showing in witness.showings:
+                if showing.user_id != user or showing.admitted is None or showing.admitted > at:
+                    continue
+                late = showing.last_at > at + CUT_WITHIN_S
+                ours = witness.disturbed(at, showing.last_at, "account", about=user)
+                if late and ours and not self._may_see_late(at, showing.last_at):
+                    self.find(f"{user} saw {showing.channel_id} until {showing.last_at:.3f}")
+
+    def _may_see_late(self, barred: float, seen: float) -> bool:
+        """A node that was down, or could not ask the database or the worker, cuts when it can."""
+        witness = self._world.witness
+        begin, end = barred - CUT_WITHIN_S, barred + CUT_WITHIN_S
+        return witness.died_within(begin, end, "node") or witness.disturbed(
+            begin, seen, "rows", "reach", "node stopped", "dark"
+        )
+
+    def _audit(self) -> None:
+        """I5: the chain holds; what was opened was ended; what was seen was written down before."""
+        witness, database = self._world.witness, self._world.database
+        opened: dict[str, Any] = {}
+        for chain in database.audit.chains.values():
+            for row in chain:
+                if row.phase == OPENED:
+                    opened[row.act_id] = row
+                elif row.phase == ENDED and opened.pop(row.act_id, None) is None:
+                    self.find(f"act {row.act_id} ends and never began")
+        for row in opened.values():
+            at = (row.at_us - START_US) / 1e6
+            if not witness.died_within(at, float("inf"), "node") and not witness.disturbed(
+                at, float("inf"), "clock", "node stopped"
+            ):
+                self.find(f"act {row.act_id} ({row.action} {row.subject}) has no end")
+
+
+def _is_of(data: bytes, segment: Segment) -> bool:
+    return len(data) == segment.size_bytes and hashlib.sha256(data).hexdigest() == segment.sha256
+
+
+def _goes_on(taping: Taping) -> bool:
+    return taping.process.alive and taping.end == float("inf")
+
+
+__all__ = ["Checker"]
