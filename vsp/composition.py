@@ -162,7 +162,7 @@ def connect(platform: Platform, news: News) -> None:
 
     def stream_state(channel: Channel, state: StreamState, cause: str) -> None:
         news.publish({"type": "stream", "channel": channel.id, "state": state, "cause": cause})
-        if state is StreamState.FLOWING:
+        if state in {StreamState.FLOWING, StreamState.ENDED}:
             recorder.nudge()
 
     def recording(channel: Channel, active: bool, cause: str) -> None:

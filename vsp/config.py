@@ -35,6 +35,11 @@ class NodeConfig(Section):
     stop_timeout_s: float = Field(
         4.0, gt=0, description="Longest orderly stop before what is left is killed."
     )
+    orphan_timeout_s: float = Field(
+        600.0,
+        ge=0,
+        description="How long a media worker goes on when `vsp run` was killed; 0 means for ever.",
+    )
 
 
 class SipConfig(Section):
@@ -151,7 +156,7 @@ class RecordingConfig(Section):
     )
     segment_s: float = Field(60.0, ge=2, le=600, description="Length of a segment.")
     part_s: float = Field(10.0, ge=1, description="Media between two uploaded parts.")
-    fsync_interval_s: float = Field(2.0, gt=0, le=10, description="Longest unsynced spool time.")
+    fsync_interval_s: float = Field(1.5, gt=0, le=10, description="Longest unsynced spool time.")
     spool_bytes_max: int = Field(
         8 << 30, ge=64 << 20, description="Spool of one worker before recording is refused."
     )

@@ -17,6 +17,7 @@ from vsp.actions.attempts import LegFailed
 from vsp.actions.streams import Stream, StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.errors import VspError
+from vsp.faults import Point, reach
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import Channel, Presence
 from vsp.model.ids import ChannelId, WorkerId
@@ -28,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 RECONCILE_S = 5.0
 """Period of the comparison (rule B6: a difference is mended within 5 s plus one INVITE)."""
+
+NUDGES_APART_S = 0.2
+"""Two comparisons are at least this far apart, however many streams end at once."""
 
 BACKOFF_FIRST_S = 5.0
 BACKOFF_MAX_S = 60.0
@@ -107,6 +111,7 @@ class Recorder:
                 log.warning("recording not reconciled", error=error.message)
             except Exception:
                 log.exception("recording not reconciled")
+            await asyncio.sleep(NUDGES_APART_S)
             try:
                 async with asyncio.timeout(RECONCILE_S):
                     await self._nudged.wait()
@@ -214,7 +219,9 @@ class Archivist:
     async def segment_closed(self, worker_id: WorkerId, event: SegmentClosed) -> None:
         """Row, then acknowledgement: never the other order (I1). Replays are idempotent."""
         segment = event.segment
+        reach(Point.ROW_COMMIT_ABOUT)
         await self._segments.commit([segment])
+        reach(Point.ROW_COMMITTED)
         if segment.end_reason is EndReason.WORKER_LOST:
             subject = f"channel:{segment.channel_id}"
             cause = GapCause.WORKER_LOST.value
@@ -223,6 +230,7 @@ class Archivist:
             )
             await self._changes.append([point])
         await self._pool.get(worker_id).acknowledge(event.seq)
+        reach(Point.ROW_ACKNOWLEDGED)
         self._metrics.count("vsp_segments_committed")
         self._metrics.count("vsp_segment_bytes", segment.size_bytes)
 

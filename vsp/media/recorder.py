@@ -90,7 +90,7 @@ class _Open:
 
 
 class Recorder:
-    """`video` and `audio` for each access unit, `advance` once a second, `stop` at the end.
+    """`video` and `audio` for each access unit, `advance` when it is due, `stop` at the end.
 
     on_begin  told of each segment as it begins, with the spec; it ships the segment
     """
@@ -153,10 +153,17 @@ class Recorder:
                 opened.fragmenter.add(au)
 
     def advance(self, now: float) -> None:
-        """Write what has waited too long: a stalled stream must not keep pictures in memory."""
+        """Write what has waited too long: a slow stream must not keep pictures in memory."""
+        due = self.next_deadline()
+        if self._open is not None and due is not None and now >= due:
+            self._write_fragment(self._open)
+
+    def next_deadline(self) -> float | None:
+        """When `advance` is due if no picture comes; never within FRAGMENT_S from the first one."""
         opened = self._open
-        if opened is not None and opened.pictures and now - opened.fragment_since > FRAGMENT_S:
-            self._write_fragment(opened)
+        return (
+            opened.fragment_since + FRAGMENT_S if opened is not None and opened.pictures else None
+        )
 
     def stop(self, reason: EndReason) -> None:
         """Close the segment and the run. Recording goes on with the next key picture, if any."""

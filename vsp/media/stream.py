@@ -346,8 +346,6 @@ class MediaSession:
         self._rates(now)
         if self.state is not StreamState.ENDED and self._depacketizers:
             self._take(self._sorter.advance(now), now)
-        if self.recorder is not None:
-            self.recorder.advance(now)
         self._report(now)
         self._judge_silence(now)
         if self.hub.viewers:

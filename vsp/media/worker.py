@@ -32,7 +32,7 @@ from vsp.media.journal import Journal, read_entries
 from vsp.media.live import LiveView, View
 from vsp.media.machine import Lock, Machine
 from vsp.media.playback import PlaybackView
-from vsp.media.recorder import Recorder, object_key
+from vsp.media.recorder import FRAGMENT_S, Recorder, object_key
 from vsp.media.shipper import Shipper
 from vsp.media.spool import Spool, SpooledSegment
 from vsp.media.stream import MediaSession, Timeouts
@@ -59,6 +59,9 @@ TICK_S = 1.0
 
 VIEWS_MAX = 2_000
 """Views of one worker: beyond it the fan-out alone takes more than a core."""
+
+WRITE_LAG_S = 0.1
+"""How late a fragment of a slow stream may be written, so that several are written at once."""
 
 PART_BYTES_MIN_S3 = 5 << 20
 """Smallest part but the last that S3 takes."""
@@ -143,7 +146,13 @@ class MediaWorker:
             # Last: who can command the worker finds all of it.
             await self._control.start()
             undo.pop_all()
-        for work in (self._recover, self._ports.run, self._tick_for_ever, machine.run):
+        for work in (
+            self._recover,
+            self._ports.run,
+            self._write_what_waits,
+            self._tick_for_ever,
+            machine.run,
+        ):
             self._tasks.append(asyncio.create_task(work(), name=f"worker {work.__name__}"))
         return self
 
@@ -441,6 +450,19 @@ class MediaWorker:
         await estate.shipper.close(0.1)
         await estate.spool.close()
         estate.lock.release()
+
+    async def _write_what_waits(self) -> None:
+        """Fragments of slow streams, when their time has come. What begins while we sleep is not
+        due before we wake."""
+        while True:
+            now = self._clock.monotonic()
+            due = now + FRAGMENT_S
+            for session in self._sessions.values():
+                recorder = session.recorder
+                if recorder is not None:
+                    recorder.advance(now)
+                    due = min(due, recorder.next_deadline() or due)
+            await asyncio.sleep(max(WRITE_LAG_S, due - now))
 
     async def _tick_for_ever(self) -> None:
         while True:
