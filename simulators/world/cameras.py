@@ -2,7 +2,8 @@
 
 A camera is no process that can be killed at a line of code: its power can be cut, its line can
 break, its clock can be wrong. It sends one small picture each `Film.picture_s`, every
-`Film.gop_pictures`-th of them a key picture, numbered by the time of day, to whoever invited it.
+`Film.gop_pictures`-th of them a key picture, numbered, to whoever invited it. A stream begins with
+a few at the usual rate, from which a receiver learns how its pictures end.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ TCP_CONNECT_S = 3.0
 """A camera gives a connection up that is not there by then."""
 
 MEDIA_PORT_FIRST = 30_000
+
+OPENING_PICTURES = 4
+OPENING_S = 0.04
+"""Key pictures with which a stream begins, and the time between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ class Camera:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._shutter: asyncio.TimerHandle | None = None
-        self._next = 0
+        self._count = 0
+        self._opening = 0
         self._stream: StreamEnd | None = None
         self._streams: dict[str, _Stream] = {}
 
@@ -187,6 +193,8 @@ class Camera:
                 self._open_media(output)
             case StartMedia(call_id=call_id, ssrc=ssrc):
                 self._streams[call_id].packetiser = Packetiser(ssrc, self._ids.number(1 << 16))
+                self._opening = OPENING_PICTURES
+                self._disarm_shutter()
                 self._see_to_shutter()
             case CloseMedia(call_id=call_id):
                 self._streams.pop(call_id, None)
@@ -261,15 +269,22 @@ class Camera:
 
     def _see_to_shutter(self) -> None:
         if self._shutter is None and self.sending:
-            period_s = self._film.picture_s
-            self._next = max(self._next, int((self._loop.now - self._phase_s) / period_s) + 1)
-            self._shutter = self._loop.call_at(self._phase_s + self._next * period_s, self._shoot)
+            now, period_s = self._loop.now, self._film.picture_s
+            slot = int((now - self._phase_s) / period_s) + 1
+            due = now + OPENING_S if self._opening else self._phase_s + slot * period_s
+            self._shutter = self._loop.call_at(due, self._shoot)
+
+    def _disarm_shutter(self) -> None:
+        if self._shutter is not None:
+            self._shutter.cancel()
+            self._shutter = None
 
     def _shoot(self) -> None:
         self._shutter = None
-        number, self._next = self._next, self._next + 1
+        number, self._count = self._count, self._count + 1
         capture_us = self.clock.now_us()
-        key = number % self._film.gop_pictures == 0
+        key = self._opening > 0 or number % self._film.gop_pictures == 0
+        self._opening = max(0, self._opening - 1)
         pack = b""
         for stream in self._streams.values():
             if stream.packetiser is not None:

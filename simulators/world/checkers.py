@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 LOSS_MAX_S = 4.0
 """What a process that dies may take with it (requirements: received but not recoverable)."""
 
+UNPROVEN = 3
+"""First pictures of a stream: the wire's hints that a picture is complete are not believed yet, and
+each is complete only when the next one comes (vsp/media/core/assembler.py)."""
+
 CUT_WITHIN_S = 5.0
 """I4."""
 
@@ -213,7 +217,8 @@ class Checker:
 
     def _taping_is_kept(self, taping: Taping, kept: set[int]) -> None:
         key_seen, before, missing = False, -1, 0
-        for picture in taping.received:
+        following = [*(each.at for each in taping.received[1:]), float("inf")]
+        for place, picture in enumerate(taping.received):
             if picture.key:
                 key_seen = True
             elif before >= 0 and picture.number > before + 1:
@@ -222,7 +227,8 @@ class Checker:
             self.pictures += 1
             if picture.number in kept or picture.at > taping.end:
                 continue
-            why = self.excuse(taping, picture) if key_seen else "it leans on a picture not received"
+            ended = following[place] if place < UNPROVEN else picture.at
+            why = self.excuse(taping, picture, ended) if key_seen else "leans on what never came"
             if why:
                 self.excused[why] += 1
                 continue
@@ -235,13 +241,16 @@ class Checker:
         if missing > 1:
             self.find(f"... and {missing - 1} more of that session")
 
-    def excuse(self, taping: Taping, picture: Received) -> str:
-        """Why a picture may be missing; "" when it may not."""
+    def excuse(self, taping: Taping, picture: Received, ended: float) -> str:
+        """Why a picture may be missing; "" when it may not.
+
+        ended  when it was known that the picture is complete
+        """
         witness, at = self._world.witness, picture.at
         worker = taping.process.name
         for death in witness.deaths:
-            if death.name == worker and at <= death.at <= at + LOSS_MAX_S:
-                self.lost_s = max(self.lost_s, death.at - at)
+            if death.name == worker and at <= death.at <= ended + LOSS_MAX_S:
+                self.lost_s = max(self.lost_s, min(death.at - at, death.at - ended))
                 return "power cut" if death.power else "worker died"
         if witness.disturbed(at - SETTLE_S, at, "disk"):
             return "disk"

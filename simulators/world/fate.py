@@ -1,8 +1,8 @@
 """What befalls a world: one seeded schedule of everything that can go wrong.
 
 Each event is drawn, done, noted with its window, and undone when its time is over. Crash points
-(vsp/faults.py) are armed one after another, so that over the seeds of a campaign each is hit: the
-process that reaches an armed point dies there.
+(vsp/faults.py) are armed a few at a time, those first that this seed has not hit yet: the process
+that reaches an armed point dies there, and then there is peace for a while.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from vsp.model.device import RecordPlan
 
 if TYPE_CHECKING:
     from simulators.world.world import World
+
+ARMED = 6
+"""Crash points that are armed at once: some lie on roads that are seldom taken."""
 
 WEATHERS = (
     Weather(loss=0.02, duplicate=0.02, delay_s=0.02, jitter_s=0.1),
@@ -57,12 +60,15 @@ class Fate:
     def __init__(self, world: World, points: Sequence[Point], pace_s: tuple[float, float]) -> None:
         self.counts: Counter[str] = Counter()
         self.hits: Counter[Point] = Counter()
-        self.armed: list[Point] = list(points)
+        self.armed: frozenset[Point] = frozenset()
+        self._points = list(points)
         self._world = world
         self._pace_s = pace_s
         self._random = random.Random(f"fate/{world.seed}")
         self._undo: dict[Window, Callable[[], None]] = {}
-        self._patience = 0
+        self._armed_from = 0.0
+        self._patience = 1
+        self._arm()
 
     async def run(self, until: float) -> None:
         """Events at random times; now and then a long peace, so that all is well for a while."""
@@ -83,7 +89,7 @@ class Fate:
 
     def relent(self) -> None:
         """Everything that is wrong ends now."""
-        self.armed.clear()
+        self._armed_from = float("inf")
         for window, undo in list(self._undo.items()):
             self._over(window, undo)
 
@@ -96,16 +102,24 @@ class Fate:
             return
         if not process.alive:
             raise Killed
-        if self.armed and self.armed[0] is point:
+        now = self._world.loop.now
+        if point in self.armed and now >= self._armed_from:
             self._patience -= 1
             if self._patience <= 0:
-                del self.armed[0]
-                self._patience = self._random.choice((1, 1, 2, 5))
                 self.hits[point] += 1
-                self._world.trace.say(self._world.loop.now, "crash", point)
+                self._points.remove(point)
+                self._points.append(point)
+                self._arm()
+                self._world.trace.say(now, "crash", point)
                 self._world.died(process)
                 process.kill()
                 raise Killed
+
+    def _arm(self) -> None:
+        """The next few, from some moment on, and not always at the first pass."""
+        self.armed = frozenset(self._points[:ARMED])
+        self._armed_from = self._world.loop.now + self._random.uniform(*self._pace_s)
+        self._patience = self._random.choice((1, 1, 2, 5))
 
     # ---- events -----------------------------------------------------------------------------
 

@@ -45,8 +45,11 @@ log = structlog.get_logger(__name__)
 RESTART_S = (0.3, 3.0)
 """Between the death of a process and the first line of its next life."""
 
-MEASURE_S = 5.0
-"""Period at which the node compares its streams with what the workers count."""
+MEASURE_S = 30.0
+"""Period at which the node compares its streams with what the workers count; really 1 s."""
+
+TICK_S = 10.0
+"""Period of a worker's own look at its streams; really 1 s, and pictures here are 20 s apart."""
 
 
 @dataclass(slots=True)
@@ -210,7 +213,7 @@ class WorkerLife(Life):
             self._objects(),
             estate.verifier.verify,
             Seat(host, self._index),
-            tick_s=MEASURE_S,
+            tick_s=TICK_S,
         )
         async with worker:
             self.worker = worker

@@ -97,16 +97,19 @@ class Unreliable:
         mood, draw = temper.mood, temper.random.random
         await asyncio.sleep(mood.delay_s * draw())
         mood = temper.mood
-        if mood.down or draw() < mood.refused:
-            temper.mishap("refused", what)
-            raise Unavailable(f"{what}: the store does not answer")
-        if draw() < mood.never:
-            await self._never(call, what, observe, arguments, named)
+        if mood is not GOOD:
+            if mood.down or draw() < mood.refused:
+                temper.mishap("refused", what)
+                raise Unavailable(f"{what}: the store does not answer")
+            if draw() < mood.never:
+                await self._never(call, what, observe, arguments, named)
         result = await call(*arguments, **named)
         require_alive()
         if observe is not None:
             observe(arguments, named, result)
         temper.trace.say(temper.loop.now, what)
+        if mood is GOOD:
+            return result
         if draw() < mood.twice:
             temper.mishap("twice", what)
             self._again_later(call, observe, arguments, named)

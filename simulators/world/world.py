@@ -59,7 +59,7 @@ TCP_EVERY = 4
 MOVING_EVERY = 20
 """Each 4th camera signals over TCP; each 20th shows motion, with pictures that lean on others."""
 
-MOVING = Film(picture_s=2.0, gop_pictures=4)
+MOVING = Film(picture_s=3.0, gop_pictures=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ SMALL = Scale(
     visitors=3,
     picture_s=20.0,
     segment_s=300.0,
-    part_s=60.0,
+    part_s=100.0,
     pace_s=(5.0, 90.0),
     events=10_000,
     blows=25,
