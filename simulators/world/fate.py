@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ARMED = 6
 """Crash points that are armed at once: some lie on roads that are seldom taken."""
 
+STALE_S = 300.0
+"""After this long without a hit others are armed."""
+
 WEATHERS = (
     Weather(loss=0.02, duplicate=0.02, delay_s=0.02, jitter_s=0.1),
     Weather(loss=0.2, duplicate=0.1, delay_s=0.05, jitter_s=0.8),
@@ -62,6 +65,7 @@ class Fate:
         self.hits: Counter[Point] = Counter()
         self.armed: frozenset[Point] = frozenset()
         self._points = list(points)
+        """Those that were hit longest ago first."""
         self._world = world
         self._pace_s = pace_s
         self._random = random.Random(f"fate/{world.seed}")
@@ -82,6 +86,8 @@ class Fate:
             await asyncio.sleep(pause_s)
             if loop.now >= until:
                 return
+            if loop.now > self._armed_from + STALE_S:
+                self._arm()
             [event] = draw.choices(events, weights)
             self.counts[event.name] += 1
             self._world.trace.say(loop.now, "fate", event.name)
@@ -116,8 +122,9 @@ class Fate:
                 raise Killed
 
     def _arm(self) -> None:
-        """The next few, from some moment on, and not always at the first pass."""
-        self.armed = frozenset(self._points[:ARMED])
+        """A few more, from some moment on, and not always at the first pass."""
+        due = self._points[: 3 * len(self._points) // 4]
+        self.armed = frozenset(self._random.sample(due, ARMED))
         self._armed_from = self._world.loop.now + self._random.uniform(*self._pace_s)
         self._patience = self._random.choice((1, 1, 2, 5))
 

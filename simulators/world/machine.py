@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -375,7 +375,7 @@ class Link:
             raise AttributeError(name)
         return partial(self._call, name)
 
-    async def events(self) -> AsyncIterator[WorkerEvent]:
+    async def events(self) -> AsyncGenerator[WorkerEvent, None]:
         worker, process = self._seat()
         node, loop = current(), self._host.loop
         queue: asyncio.Queue[WorkerEvent | None] = asyncio.Queue()
