@@ -37,6 +37,7 @@ from vsp.model.stream import (
     SessionSpec,
     SessionStatus,
     StreamState,
+    Troubles,
     StreamStats,
     VideoCodec,
     ViewEnded,
@@ -166,12 +167,13 @@ async def test_events_flow_until_the_worker_goes(tmp_path: Path):
             await until(lambda: link.connected)
             await link.open_session(SPEC)
             await link.close_session(S1, "done")
-            await until(lambda: events)
+            await until(lambda: len(events) == 2)
         with pytest.raises(Unavailable):
             await following
 
         assert not link.connected
-        [event] = events
+        present, event = events
+        assert present == Troubles({})
         assert isinstance(event, SessionChanged)
         assert event.cause == "done"
 

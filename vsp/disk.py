@@ -129,8 +129,14 @@ def write_durably(disk: Disk, path: Path, data: bytes) -> None:
 
 
 def make_folders(disk: Disk, path: Path) -> None:
-    """`path` and what is above it, each name on disk."""
+    """`path` and what is above it, each name on disk.
+
+    Names are made from above and each synced before the next, so only the last one that is there
+    may still be in memory alone: made by a process that was killed, or by a try whose sync failed.
+    """
     if exists(disk, path):
+        with suppress(PermissionError):  # a folder above that is not ours: nor did we name this one
+            disk.sync_folder(path.parent)
         return
     make_folders(disk, path.parent)
     with suppress(FileExistsError):

@@ -65,6 +65,7 @@ def test_all_from_one_source_is_seen_at_once_also_after_a_larger_batch_of_others
 def test_each_datagram_has_the_moment_at_which_it_came_and_not_that_of_the_reading():
     with receiving() as (receiver, (camera,)):
         stamp_arrivals(receiver)
+        time.sleep(0.1)  # the kernel's own work queue begins to stamp a moment after it is told
         moments_us = []
         for _ in range(3):
             moments_us.append(time.time_ns() // 1000)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from vsp.disk import SystemDisk
+from simulators.world.disk import ForgetfulDisk
+from tests.contract.manual import ManualClock
+from tests.deaths import Died, dying_at, failing_at
+from vsp.disk import SystemDisk, read_whole
 from vsp.errors import Unavailable
+from vsp.faults import Point
+from vsp.media import journal as module
 from vsp.media.journal import Journal
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.recording import Container, EndReason, Segment
@@ -156,3 +165,185 @@ def test_a_disk_that_refuses_leaves_no_half_entry(tmp_path: Path, monkeypatch: p
     again = Journal(file, SystemDisk())
     assert [entry.segment.key for entry in again.unacknowledged()] == ["k0", "k2"]
     again.close()
+
+
+# ---- deaths ---------------------------------------------------------------------------------
+
+FILE = Path("/journal")
+
+
+@dataclass
+class Node:
+    """What a node would know of a journal: what it was told, and what it asked to forget."""
+
+    told: dict[int, Segment] = field(default_factory=dict)
+    asked: int = 0
+
+    def work(self, journal: Journal, first: int, rounds: int = 30) -> None:
+        """Two entries a round; every other round they are acknowledged."""
+        for n in range(first, first + 2 * rounds, 2):
+            for entry in journal.append(segments(2, first=n)):
+                self.told[entry.seq] = entry.segment
+            if n % 4:
+                self.asked = max(self.told)
+                journal.acknowledge(self.asked)
+
+    def check(self, journal: Journal) -> None:
+        """Everything that was told and is not acknowledged is there, as it was told."""
+        held = {entry.seq: entry.segment for entry in journal.unacknowledged()}
+        waiting = {seq: told for seq, told in self.told.items() if seq > self.asked}
+        assert {seq: held.get(seq) for seq in waiting} == waiting
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("nth", [1, 2, 5])
+@pytest.mark.parametrize("point", [point for point in Point if point.startswith("journal.")])
+def test_a_death_at_any_point_forgets_nothing_that_was_told(
+    monkeypatch: pytest.MonkeyPatch, point: Point, nth: int, seed: int
+):
+    monkeypatch.setattr(module, "REWRITE_BYTES", 4000)
+    disk, node = ForgetfulDisk(ManualClock(), seed), Node()
+    with dying_at(point, nth), pytest.raises(Died):
+        node.work(Journal(FILE, disk), first=0)
+    if seed % 2:
+        disk.cut_power()
+
+    second = Journal(FILE, disk)
+    node.check(second)
+    with dying_at(point), pytest.raises(Died):
+        node.work(second, first=100)
+    if seed % 4 > 1:
+        disk.cut_power()
+    third = Journal(FILE, disk)
+    node.check(third)
+    [fresh] = third.append(segments(1, first=999))
+
+    assert fresh.seq > max(node.told, default=0), "a number is given once"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_failed_sync_gave_up_is_written_again(seed: int):
+    disk = ForgetfulDisk(ManualClock(), seed)
+    journal = Journal(FILE, disk)
+    journal.append(segments(2))
+    journal.acknowledge(1)  # not synced, and given up with what comes behind it
+    disk.syncs_fail = True
+    with pytest.raises(Unavailable):
+        journal.append(segments(1, first=2))
+
+    disk.syncs_fail = False
+    journal.append(segments(1, first=3))
+    disk.cut_power()
+
+    held = [entry.segment.key for entry in Journal(FILE, disk).unacknowledged()]
+    assert held[-2:] == ["k1", "k3"]
+
+
+@pytest.mark.parametrize("point", [Point.JOURNAL_ASIDE, Point.JOURNAL_RENAMED])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_rewrite_that_fails_halfway_loses_nothing_that_comes_later(
+    monkeypatch: pytest.MonkeyPatch, point: Point, seed: int
+):
+    monkeypatch.setattr(module, "REWRITE_BYTES", 500)
+    disk, node = ForgetfulDisk(ManualClock(), seed), Node()
+    journal = Journal(FILE, disk)
+    node.work(journal, first=0, rounds=2)
+    with failing_at(point):
+        node.work(journal, first=100, rounds=3)
+    if seed % 2:
+        disk.cut_power()
+
+    node.check(Journal(FILE, disk))
+
+
+@contextmanager
+def filling_up(*, cuts_back: bool = True) -> Iterator[None]:
+    """The disk takes seven bytes more; without `cuts_back` a file cannot be cut, either."""
+    real, room = os.pwritev, 7
+
+    def pwritev(fd: int, pieces: list[bytes], offset: int) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken, room = b"".join(pieces)[:room], 0
+        return real(fd, [taken], offset)
+
+    def ftruncate(fd: int, size: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pwritev", pwritev)
+        if not cuts_back:
+            patch.setattr(os, "ftruncate", ftruncate)
+        yield
+
+
+@pytest.mark.parametrize("cuts_back", [True, False])
+def test_a_line_that_was_written_by_half_spoils_no_later_one(tmp_path: Path, cuts_back: bool):
+    file = tmp_path / "journal"
+    journal = Journal(file, SystemDisk())
+    journal.append(segments(1))
+
+    with filling_up(cuts_back=cuts_back), pytest.raises(Unavailable):
+        journal.append(segments(1, first=1))
+    journal.append(segments(1, first=2))
+    with filling_up(cuts_back=cuts_back):
+        journal.acknowledge(1)
+    journal.append(segments(1, first=3))
+    journal.close()
+
+    again = Journal(file, SystemDisk())
+    assert [entry.segment.key for entry in again.unacknowledged()][-2:] == ["k2", "k3"]
+    again.close()
+
+
+def test_a_full_disk_keeps_no_worker_from_starting():
+    disk = ForgetfulDisk(ManualClock(), 1)
+    Journal(FILE, disk).append(segments(2))
+    disk.capacity_bytes = disk.used_bytes
+
+    journal = Journal(FILE, disk)
+
+    assert [entry.segment.key for entry in journal.unacknowledged()] == ["k0", "k1"]
+    with pytest.raises(Unavailable, match="No space left"):
+        journal.append(segments(1, first=2))
+    journal.acknowledge(1)
+    disk.capacity_bytes = 1 << 20
+    assert journal.append(segments(1, first=3))[0].seq == 3
+    assert [entry.seq for entry in Journal(FILE, disk).unacknowledged()] == [2, 3]
+
+
+def test_an_acknowledgement_that_the_disk_refuses_is_at_worst_said_again():
+    disk = ForgetfulDisk(ManualClock(), 1)
+    journal = Journal(FILE, disk)
+    journal.append(segments(3))
+    disk.capacity_bytes = disk.used_bytes
+
+    journal.acknowledge(2)
+
+    assert [entry.seq for entry in journal.unacknowledged()] == [3]
+    assert [entry.seq for entry in Journal(FILE, disk).unacknowledged()] == [1, 2, 3]
+
+
+def test_closing_before_a_disk_that_refuses_is_no_error():
+    disk = ForgetfulDisk(ManualClock(), 1)
+    journal = Journal(FILE, disk)
+    journal.append(segments(1))
+    disk.syncs_fail = True
+
+    journal.close()
+
+
+def test_a_rewrite_keeps_what_waits_in_order(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "REWRITE_BYTES", 2000)
+    disk = ForgetfulDisk(ManualClock(), 1)
+    journal = Journal(FILE, disk)
+    for n in range(20):
+        journal.append(segments(1, first=n))
+    before = len(read_whole(disk, FILE))
+    journal.acknowledge(17)
+
+    assert len(read_whole(disk, FILE)) < before / 4
+    again = Journal(FILE, disk)
+    assert [entry.seq for entry in again.unacknowledged()] == [18, 19, 20]
+    assert again.append(segments(1, first=20))[0].seq == 21

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -7,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from simulators.world.disk import ForgetfulDisk
+from tests.contract.manual import CountingIds, ManualClock
+from tests.deaths import Died, dying_at, laid
+from vsp.disk import exists, remove_tree
 from vsp.errors import DataLoss, Exhausted, Invalid, NotFound, Unavailable
-from vsp.store.folder import UPLOADS, Folder
+from vsp.faults import Point
+from vsp.store.folder import STILLBORN_US, UPLOADS, Folder
+from vsp.store.upload import Upload
 
 KEY = "v1/c/2023/11/14/x.mp4"
 
@@ -172,3 +179,198 @@ def test_threads_that_send_parts_of_one_upload_do_not_mix(folder: Folder):
 
     for number in range(1, 9):
         assert folder.read(KEY, (number - 1) * 100_000, 100_000) == bytes([number]) * 100_000
+
+
+# ---- lives on a disk that forgets -----------------------------------------------------------
+
+ROOT = Path("/objects")
+PARTS = [b"first" * 100, b"second" * 100, b"third" * 100]
+WHOLE = b"".join(PARTS)
+
+
+class Computer:
+    """A disk that forgets, and a folder on it as each process opens it for itself."""
+
+    def __init__(self, seed: int) -> None:
+        self.clock = ManualClock()
+        self.disk = ForgetfulDisk(self.clock, seed)
+        self._ids = CountingIds()
+
+    def open(self) -> Folder:
+        return Folder(ROOT, self.disk, self._ids.token)
+
+
+@pytest.fixture(params=range(6))
+def computer(request: pytest.FixtureRequest) -> Computer:
+    return Computer(request.param)
+
+
+def send(folder: Folder, upload_id: str, parts: list[bytes] = PARTS) -> list[str]:
+    return [folder.put_part(KEY, upload_id, n, part) for n, part in enumerate(parts, 1)]
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("point", [Point.FOLDER_PART_LAID, Point.FOLDER_PART_NOTED])
+def test_parts_are_listed_after_a_death_as_far_as_they_are_whole(
+    computer: Computer, point: Point, nth: int, cut: bool
+):
+    first = computer.open()
+    upload_id = first.begin(KEY, {})
+    with dying_at(point, nth), pytest.raises(Died):
+        send(first, upload_id)
+    if cut:
+        computer.disk.cut_power()
+
+    again = computer.open()
+    try:
+        listed = again.parts(KEY, upload_id)
+    except NotFound:
+        assert cut, "nothing of an upload is promised to survive that"
+        return
+    if not cut:
+        assert len(listed) == nth - (point is Point.FOLDER_PART_LAID)
+    for part, data in zip(listed, PARTS, strict=False):
+        assert (part.size_bytes, part.tag) == (len(data), hashlib.sha256(data).hexdigest())
+    again.complete(KEY, upload_id, send(again, upload_id))
+    assert again.read(KEY, 0, len(WHOLE)) == WHOLE
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point.FOLDER_ASSEMBLED,
+        Point.FOLDER_SIDECAR,
+        Point.FOLDER_NAMED,
+        Point.FOLDER_PUBLISHED,
+    ],
+)
+def test_a_death_while_completing_leaves_the_object_or_an_upload_to_complete(
+    computer: Computer, point: Point, cut: bool
+):
+    first = computer.open()
+    upload_id = first.begin(KEY, {"codec": "h264"})
+    tags = send(first, upload_id)
+    with dying_at(point), pytest.raises(Died):
+        first.complete(KEY, upload_id, tags)
+    if cut:
+        computer.disk.cut_power()
+
+    again = computer.open()
+    try:
+        done = again.complete(KEY, upload_id, tags)
+    except (NotFound, DataLoss):
+        assert cut, "a kill takes nothing away"
+        upload_id = again.begin(KEY, {"codec": "h264"})
+        done = again.complete(KEY, upload_id, send(again, upload_id))
+    assert done.size_bytes == len(WHOLE)
+    computer.disk.cut_power()
+    last = computer.open()
+    assert last.read(KEY, 0, len(WHOLE)) == WHOLE
+    assert last.stat(KEY).metadata in ({"codec": "h264"}, {})
+
+
+def test_what_is_seen_of_an_object_survives_a_power_cut(computer: Computer):
+    first = computer.open()
+    upload_id = first.begin(KEY, {})
+    tags = send(first, upload_id)
+    with dying_at(Point.FOLDER_NAMED), pytest.raises(Died):
+        first.complete(KEY, upload_id, tags)
+
+    seen = computer.open().stat(KEY)
+    computer.disk.cut_power()
+
+    assert computer.open().stat(KEY) == seen
+
+
+def test_an_object_whose_name_could_not_be_synced_is_not_taken_for_complete(computer: Computer):
+    folder = computer.open()
+    upload_id = folder.begin(KEY, {})
+    tags = send(folder, upload_id)
+
+    def fail(point: Point) -> None:
+        computer.disk.syncs_fail = point is Point.FOLDER_NAMED
+
+    with laid(fail), pytest.raises(DataLoss):
+        folder.complete(KEY, upload_id, tags)
+    computer.disk.syncs_fail = False
+    folder.complete(KEY, upload_id, tags)
+    computer.disk.cut_power()
+
+    assert computer.open().read(KEY, 0, len(WHOLE)) == WHOLE
+
+
+def test_a_root_whose_name_could_not_be_synced_is_named_again(computer: Computer):
+    folder = computer.open()
+    computer.disk.syncs_fail = True
+    with pytest.raises(DataLoss):
+        folder.begin(KEY, {})
+    computer.disk.syncs_fail = False
+    folder.put(KEY, WHOLE, {})
+    computer.disk.cut_power()
+
+    assert computer.open().read(KEY, 0, len(WHOLE)) == WHOLE
+
+
+def test_an_upload_that_could_not_be_brought_to_disk_is_no_more(computer: Computer):
+    folder = computer.open()
+    upload_id = folder.begin(KEY, {})
+    tags = send(folder, upload_id)
+    computer.disk.syncs_fail = True
+    with pytest.raises(DataLoss):
+        folder.complete(KEY, upload_id, tags)
+
+    computer.disk.syncs_fail = False
+    with pytest.raises(NotFound):
+        folder.complete(KEY, upload_id, tags)
+    assert folder.uploads() == []
+
+
+def test_an_upload_without_head_is_swept_up_once_another_is_an_hour_younger(computer: Computer):
+    """Its maker died between folder and head; a young one may still be at it."""
+    folder = computer.open()
+    with dying_at(Point.FOLDER_UPLOAD_MADE), pytest.raises(Died):
+        folder.begin(KEY, {})
+    [stillborn] = computer.disk.entries(ROOT / UPLOADS)
+
+    assert folder.uploads() == [], "no clock but that of other uploads is asked"
+    assert exists(computer.disk, ROOT / UPLOADS / stillborn.name)
+    computer.clock.advance(STILLBORN_US / 1e6)
+    live = folder.begin(KEY, {})
+    assert [upload.upload_id for upload in folder.uploads()] == [live]
+    assert exists(computer.disk, ROOT / UPLOADS / stillborn.name)
+    computer.clock.advance(1.0)
+    later = folder.begin(KEY, {})
+
+    assert {upload.upload_id for upload in folder.uploads()} == {live, later}
+    assert not exists(computer.disk, ROOT / UPLOADS / stillborn.name)
+
+
+def test_an_upload_that_ends_while_uploads_are_listed_is_left_out(
+    computer: Computer, monkeypatch: pytest.MonkeyPatch
+):
+    folder = computer.open()
+    ending, other = folder.begin(KEY, {}), folder.begin(KEY, {})
+    real = Upload.begun_us.fget
+
+    def begun_us(upload: Upload) -> int:
+        if upload.id == ending:
+            upload.discard()
+        return real(upload)
+
+    monkeypatch.setattr(Upload, "begun_us", property(begun_us))
+
+    assert [upload.upload_id for upload in folder.uploads()] == [other]
+
+
+def test_a_folder_taken_away_by_hand_is_made_again(computer: Computer):
+    folder = computer.open()
+    folder.put(KEY, b"before", {})
+    remove_tree(computer.disk, ROOT)
+
+    with pytest.raises(NotFound):
+        folder.begin(KEY, {})
+    folder.put(KEY, b"after", {})
+
+    assert folder.read(KEY, 0, 5) == b"after"

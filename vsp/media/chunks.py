@@ -21,6 +21,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from vsp.disk import Disk, File
+from vsp.disk import Disk, File, exists, make_folders
 from vsp.errors import DataLoss
 from vsp.faults import Point, reach
 from vsp.ports import Clock
@@ -106,12 +107,10 @@ Job = Write | Drop
 class ChunkWriter:
     """Writes what it is given, in order. Blocking; used by one thread at a time.
 
-    trouble  what the disk says while it refuses, else empty
-    synced   log position up to which everything is on disk
+    synced  log position up to which everything is on disk
     """
 
     def __init__(self, disk: Disk, folder: Path, fsync_interval_s: float) -> None:
-        self.trouble = ""
         self.synced = 0
         self._disk = disk
         self._folder = folder
@@ -122,6 +121,13 @@ class ChunkWriter:
         self._unsynced_bytes = 0
         self._again = False
         self._sync_due: float | None = None
+        self._write_trouble = self._sync_trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """What the disk says while it refuses, else empty. A full one may sync all the same, and
+        one that does not sync may take more: either is trouble until that very thing goes well."""
+        return self._write_trouble or self._sync_trouble
 
     @property
     def sync_due(self) -> float | None:
@@ -136,9 +142,9 @@ class ChunkWriter:
             else:
                 self._write(job, now)
         except OSError as error:
-            self._refused(error)
+            self._note(str(error), self._sync_trouble)
             return False
-        self._taken()
+        self._note("", self._sync_trouble if self._again else "")
         return True
 
     def sync(self, now: float) -> bool:
@@ -146,22 +152,21 @@ class ChunkWriter:
         try:
             self._sync()
         except OSError as error:
-            self._again = True
             self._sync_due = now + RETRY_S
-            self._refused(error)
+            self._note(self._write_trouble, str(error))
             return False
-        self._taken()
+        self._note(self._write_trouble, "")
         return True
 
     def close(self) -> None:
         """Sync and let go of the file, as far as the disk allows."""
-        file, self._file, self._chunk = self._file, None, -1
-        if file is not None:
-            try:
-                file.sync()
-            except OSError as error:
-                log.error("spool not synced", folder=str(self._folder), why=str(error))
-            file.close()
+        try:
+            self._sync()
+        except OSError as error:
+            log.error("spool not synced", folder=str(self._folder), why=str(error))
+        if self._file is not None:
+            self._file.close()
+        self._file, self._chunk = None, -1
 
     def _write(self, job: Write, now: float) -> None:
         if self._unsynced_bytes > UNSYNCED_BYTES_MAX:
@@ -185,11 +190,16 @@ class ChunkWriter:
         if self._file is not None and chunk == self._chunk:
             return self._file
         self._leave()
-        self._file = self._disk.open(chunk_path(self._folder, chunk), make=True)
-        self._chunk = chunk
-        reach(Point.SPOOL_CHUNK_MADE)
-        self._disk.sync_folder(self._folder)
-        return self._file
+        make_folders(self._disk, self._folder)
+        file = self._disk.open(chunk_path(self._folder, chunk), make=True)
+        try:
+            reach(Point.SPOOL_CHUNK_MADE)
+            self._disk.sync_folder(self._folder)
+        except OSError:
+            file.close()
+            raise
+        self._file, self._chunk = file, chunk
+        return file
 
     def _leave(self) -> None:
         """Sync the chunk and close it."""
@@ -204,6 +214,7 @@ class ChunkWriter:
             if self._again:
                 for job in self._unsynced:
                     self._put(self._file, job)
+            self._again = True  # unless it goes well
             self._file.sync()
             self.synced = self._unsynced[-1].position + self._unsynced[-1].size
             reach(Point.SPOOL_SYNCED)
@@ -216,21 +227,18 @@ class ChunkWriter:
         if chunk == self._chunk:
             self._leave()
         reach(Point.SPOOL_DROP_ABOUT)
-        try:
+        with suppress(FileNotFoundError):  # removed by a try whose sync failed
             self._disk.remove(chunk_path(self._folder, chunk))
-        except FileNotFoundError:
-            return
         self._disk.sync_folder(self._folder)
 
-    def _refused(self, error: OSError) -> None:
-        if not self.trouble:
-            log.error("the spool's disk refuses", folder=str(self._folder), why=str(error))
-        self.trouble = str(error)
-
-    def _taken(self) -> None:
-        if self.trouble:
+    def _note(self, write: str, sync: str) -> None:
+        """What the disk says of writing and of syncing now; empty where it does as it is told."""
+        before = self.trouble
+        self._write_trouble, self._sync_trouble = write, sync
+        if self.trouble and not before:
+            log.error("the spool's disk refuses", folder=str(self._folder), why=self.trouble)
+        elif before and not self.trouble:
             log.info("the spool's disk takes again", folder=str(self._folder))
-        self.trouble = ""
 
 
 class Writer(Protocol):
@@ -291,23 +299,28 @@ class WriterThread:
 
     def _serve_one(self) -> bool:
         """Wait for one job and do it; sync when that is due. False when told to stop."""
-        core = self._core
-        due, now = core.sync_due, self._clock.monotonic()
-        if due is not None and due <= now:
-            core.sync(now)
-            return True
+        due = self._sync_when_due()
         try:
-            job = self._queue.get(timeout=None if due is None else due - now)
+            job = self._queue.get(timeout=due)
         except queue.Empty:
             return True
         if job is None:
             return False
-        while not core.do(job, self._clock.monotonic()):
+        while not self._core.do(job, self._clock.monotonic()):
             if self._stopping.wait(RETRY_S):
                 return False
+            self._sync_when_due()  # a disk that is full can still save what it has
         if isinstance(job, Write):
             self._tell(job)
         return True
+
+    def _sync_when_due(self) -> float | None:
+        """Seconds until the next sync; None when nothing waits for one."""
+        now = self._clock.monotonic()
+        if self._core.sync_due is not None and self._core.sync_due <= now:
+            self._core.sync(now)
+        due = self._core.sync_due
+        return None if due is None else max(0.0, due - now)
 
     def _tell(self, job: Write) -> None:
         assert self._loop is not None, "start comes first"
@@ -341,6 +354,8 @@ def chunk_path(folder: Path, base: int) -> Path:
 
 def chunks_in(disk: Disk, folder: Path) -> list[tuple[int, int]]:
     """(first position, bytes) of the chunks that are there, in order; empty ones are left out."""
+    if not exists(disk, folder):
+        return []
     return sorted(
         (int(entry.name.removesuffix(".log"), 16), entry.size_bytes)
         for entry in disk.entries(folder)

@@ -3,7 +3,9 @@
 One append-only file of lines, `crc32 json`. A line is a closed segment with its number, or an
 acknowledgement up to a number. A segment is reported only after its line is fsynced, and leaves
 only by an acknowledgement, so a crash of either side repeats entries and loses none; the commit is
-idempotent by key. The file is rewritten (aside, fsync, rename) when most of it is acknowledged.
+idempotent by key. The file is rewritten (aside, fsync, rename) when most of it is acknowledged, and
+before anything is added to one that cannot be built upon: found at the start, perhaps torn, or
+failed by its disk, which may have dropped what it had been given (Linux marks the pages clean).
 
 `append` and `acknowledge` block on the disk and are run beside the loop; what is read
 (`unacknowledged`) never waits for them: the table of entries is replaced, not changed.
@@ -38,11 +40,10 @@ class Journal:
         self._path = path
         self._disk = disk
         self._lock = threading.Lock()
-        make_folders(disk, path.parent)
         self._entries, last = read_entries(disk, path)
         self._next_seq = last + 1
-        self._file = self._rewritten()
-        self._live_bytes = self._file.size
+        self._file: File | None = None
+        self._live_bytes = 0
 
     def unacknowledged(self) -> Sequence[SegmentClosed]:
         """What the node has not committed, oldest first."""
@@ -76,33 +77,70 @@ class Journal:
             self._forget(done[-1])
             try:
                 # Not fsynced: an acknowledgement lost in a crash is only said once more.
-                self._file.write(self._file.size, _line({"ack": done[-1]}))
+                file = self._add(_line({"ack": done[-1]}))
                 reach(Point.JOURNAL_ACKNOWLEDGED)
-                if self._file.size - self._live_bytes > REWRITE_BYTES:
-                    worn, self._file = self._file, self._rewritten()
-                    worn.close()
+                if file.size - self._live_bytes > REWRITE_BYTES:
+                    self._leave()
+                    self._sound()
             except OSError as error:
                 log.warning("acknowledgement not written", file=str(self._path), why=str(error))
 
     def close(self) -> None:
+        """Acknowledgements are on disk, too, if the disk takes them."""
         with self._lock:
-            self._file.sync()
-            self._file.close()
+            try:
+                if self._file is not None:
+                    self._file.sync()
+            except OSError as error:
+                log.warning("journal not synced", file=str(self._path), why=str(error))
+            self._leave()
 
     def _write(self, lines: bytes) -> None:
-        """All of it on disk, or none of it in the file and Unavailable."""
+        """On disk when it returns. Raises Unavailable; then none of it counts."""
         if not lines:
             return
-        size = self._file.size
         try:
-            self._file.write(size, lines)
+            file = self._add(lines)
             reach(Point.JOURNAL_WRITTEN)
-            self._file.sync()
+            self._sync(file)
         except OSError as error:
-            self._file.truncate(size)
             raise Unavailable(f"journal {self._path} cannot be written: {error}") from error
         self._live_bytes += len(lines)
         reach(Point.JOURNAL_SYNCED)
+
+    def _add(self, lines: bytes) -> File:
+        """All of them behind what is there, or nothing."""
+        file = self._sound()
+        size = file.size
+        try:
+            file.write(size, lines)
+        except OSError:
+            try:
+                file.truncate(size)
+            except OSError:
+                self._leave()
+            raise
+        return file
+
+    def _sync(self, file: File) -> None:
+        try:
+            file.sync()
+        except OSError:
+            self._leave()
+            raise
+
+    def _sound(self) -> File:
+        """The file to add to."""
+        if self._file is None:
+            self._file = self._rewritten()
+            self._live_bytes = self._file.size
+        return self._file
+
+    def _leave(self) -> None:
+        """Add nothing more to this file."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
     def _forget(self, up_to: int) -> None:
         for seq, segment in self._entries.items():
@@ -116,6 +154,7 @@ class Journal:
         lines = bytearray(_line({"ack": min(self._entries, default=self._next_seq) - 1}))
         for seq, segment in self._entries.items():
             lines += _entry(seq, segment)
+        make_folders(self._disk, self._path.parent)
         write_durably(self._disk, aside, bytes(lines))
         reach(Point.JOURNAL_ASIDE)
         self._disk.rename(aside, self._path)

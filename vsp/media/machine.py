@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -156,7 +157,8 @@ class FolderLock:
     """One worker per spool: two of one index would write over each other."""
 
     def __init__(self, disk: Disk, folder: Path) -> None:
-        make_folders(disk, folder)
+        with suppress(OSError):  # a lock need not be durable; if it cannot be made, `open` says why
+            make_folders(disk, folder)
         self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,7 +22,7 @@ from typing import TypeVar
 import structlog
 
 from vsp.blocking import Blocking
-from vsp.errors import DataLoss, Invalid, NotFound, VspError
+from vsp.errors import Conflict, DataLoss, Invalid, NotFound, VspError
 from vsp.faults import Point, reach
 from vsp.media.journal import Journal
 from vsp.media.salvage import read_segment
@@ -45,6 +45,10 @@ within a second, one that is dead is not hammered by a thousand cameras."""
 
 AGAIN_MAX_S = 60.0
 """Longest pause before an upload is begun anew because the store does not have what it had."""
+
+LOST = (NotFound, Invalid, Conflict, DataLoss)
+"""What a store says that does not have an upload as we know it: without it, with other parts, in
+the middle of being completed for an earlier life of ours, or with damaged bytes."""
 
 T = TypeVar("T")
 
@@ -117,6 +121,7 @@ class Shipper:
         self._calls = asyncio.Semaphore(STORE_CALLS_MAX)
         self._journal_lock = asyncio.Lock()
         self._rows: list[tuple[Segment, asyncio.Future[None]]] = []
+        self._damage = ""
 
     def ship(self, segment: SpooledSegment, part_s: float) -> None:
         """Take charge of a segment that has just begun, or that a crash left behind."""
@@ -132,9 +137,9 @@ class Shipper:
 
     @property
     def troubles(self) -> Mapping[str, str]:
-        """What refuses now, and why."""
-        gates = {"store": self._gate, "journal": self._journal_gate}
-        return {name: gate.trouble for name, gate in gates.items() if gate.trouble}
+        """What refuses now, and why; `spool`: what it had and lost, until it is read anew."""
+        gates = {"store": self._gate.trouble, "journal": self._journal_gate.trouble}
+        return {name: why for name, why in (gates | {"spool": self._damage}).items() if why}
 
     async def close(self, timeout_s: float) -> None:
         """Wait for segments that have ended; what is not up by then is found at the next start."""
@@ -159,6 +164,9 @@ class Shipper:
                 if segment.end is None:
                     await self._persist(segment, self._put_new_bytes)
             await self._finish(segment)
+        except SpoolDamagedError as error:
+            self._damage = f"{segment.head.key}: {error}"
+            log.error("segment left in the spool", key=segment.head.key, why=str(error))
         except Exception:
             log.exception("segment left in the spool", key=segment.head.key)
 
@@ -192,13 +200,22 @@ class Shipper:
         """As `_finish`, unless the segment is further than the spool knows."""
         waiting = self._journal.unacknowledged()
         if not any(entry.segment.key == segment.head.key for entry in waiting):
-            row = await self._persist(segment, self._stored_row)
-            if row is None:
-                await self._finish(segment)
-                return
-            await self._enter(row)
+            row = await self._persist(segment, self._recovered_row)
+            if row is not None:
+                await self._enter(row)
+            elif segment.upload_id:
+                await self._persist(segment, self._abort)
         self._spool.release(segment)
         reach(Point.RELEASED)
+
+    async def _recovered_row(self, segment: SpooledSegment) -> Segment | None:
+        """Looks each time anew whether there is an object: what an earlier life asked of the store
+        may be done at any moment. None when there is none, and nothing to make one of."""
+        row = await self._stored_row(segment)
+        if row is None and segment.fragments:
+            await self._complete(segment)
+            row = await self._row(segment)
+        return row
 
     async def _stored_row(self, segment: SpooledSegment) -> Segment | None:
         """The row of the object that is there already; None when there is none."""
@@ -286,10 +303,10 @@ class Shipper:
         while True:
             try:
                 result = await step(segment)
-            except (NotFound, Invalid, DataLoss) as error:
+            except LOST as error:
                 log.warning("upload begins again", key=segment.head.key, why=str(error))
-                if isinstance(error, DataLoss):
-                    self._gate.refused(error)
+                if isinstance(error, DataLoss) or again_s > KNOCK_S:
+                    self._gate.refused(error)  # once may be chance
                 await self._drop_upload(segment)
                 await asyncio.sleep(again_s)
                 again_s = min(again_s * 2, AGAIN_MAX_S)

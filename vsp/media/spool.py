@@ -35,7 +35,7 @@ from typing import Final
 import structlog
 
 from vsp.blocking import Blocking
-from vsp.disk import Disk, make_folders
+from vsp.disk import Disk
 from vsp.errors import DataLoss, Exhausted, Invalid, VspError
 from vsp.faults import Point, reach
 from vsp.link import from_wire, to_wire
@@ -240,7 +240,6 @@ class Spool:
         bytes_max: int,
         fsync_interval_s: float = 2.0,
     ) -> None:
-        make_folders(disk, folder)
         self._folder = folder
         self._disk = disk
         self._blocking = blocking
@@ -274,6 +273,12 @@ class Spool:
     def failure(self) -> BaseException | None:
         """What ended the writer, which should never end before `close`."""
         return self._writer.failure
+
+    @property
+    def segments(self) -> Sequence[SpooledSegment]:
+        """Those that are not yet an object and in the journal; of an earlier life once `recover`
+        has read it."""
+        return list(self._live.values())
 
     @property
     def is_empty(self) -> bool:

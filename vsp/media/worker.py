@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,8 @@ class MediaWorker:
         self._journal: Journal
         self._shipper: Shipper
         self._estates: list[_Estate] = []
+        self._knows_its_spools = asyncio.Event()
+        self._left_alone: list[str] = []
         self._troubles: Mapping[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -291,8 +293,16 @@ class MediaWorker:
         return [segment for shipper in shippers for segment in shipper.segments]
 
     async def held_keys(self) -> Sequence[str]:
-        waiting = [entry.segment.key for entry in self._journal.unacknowledged()]
-        return [*(segment.head.key for segment in self._under_way()), *waiting]
+        await self._knows_its_spools.wait()
+        if self._left_alone:
+            raise Unavailable(
+                f"worker {self._index} cannot know what the spool of worker {self._left_alone[0]} "
+                "holds",
+                cause="that folder was left alone: see the log of this worker's start",
+            )
+        spools = [self._spool, *(estate.spool for estate in self._estates)]
+        held = [segment.head.key for spool in spools for segment in spool.segments]
+        return [*held, *(entry.segment.key for entry in self._journal.unacknowledged())]
 
     async def acknowledge(self, seq: int) -> None:
         await self._machine.blocking.run(self._journal.acknowledge, seq)
@@ -309,7 +319,7 @@ class MediaWorker:
             loop_lag_ms=round(self._machine.loop_lag_ms, 1),
         )
 
-    async def events(self) -> AsyncIterator[WorkerEvent]:
+    async def events(self) -> AsyncGenerator[WorkerEvent, None]:
         async for event in self._bus.listen(self._backlog):
             yield event
 
@@ -363,9 +373,10 @@ class MediaWorker:
         if not place.view.attached:
             self._forget_view(view_id, cause)
 
-    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
-        for view_id in [*self._places.keys() - set(view_ids)]:
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> Sequence[ViewId]:
+        for view_id in [view_id for view_id in self._places if view_id not in set(view_ids)]:
             await self.close_view(view_id, "worker: the platform was restarted")
+        return [view_id for view_id in view_ids if view_id in self._places]
 
     async def feed_segments(
         self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros
@@ -407,6 +418,7 @@ class MediaWorker:
         await self._recover_from(self._spool, self._shipper)
         if self._index == 0:
             await self._inherit()
+        self._knows_its_spools.set()
 
     async def _recover_from(self, spool: Spool, shipper: Shipper) -> None:
         found = await spool.recover()
@@ -424,6 +436,7 @@ class MediaWorker:
                     await self._take_over(parent / entry.name)
                 except (Conflict, OSError) as error:
                     log.warning("spool left alone", folder=entry.name, why=str(error))
+                    self._left_alone.append(entry.name)
 
     async def _take_over(self, folder: Path) -> None:
         lock = self._machine.lock(folder)

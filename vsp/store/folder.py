@@ -59,15 +59,20 @@ class Folder:
         self._uploads = root / UPLOADS
         self._locks = [threading.Lock() for _ in range(LOCKS)]
         self._named: set[Path] = set()
+        self._settled: set[Path] = set()
 
     # ---- uploads ----------------------------------------------------------------------------
 
     def begin(self, key: str, metadata: Mapping[str, str]) -> str:
         """The id of a new upload."""
         with _file_errors(key):
-            self._make_folders(self._uploads)
             upload_id = self._make_id()
-            Upload.begin(self._disk, self._uploads / upload_id, key, metadata)
+            self._make_folders(self._uploads)
+            try:
+                Upload.begin(self._disk, self._uploads / upload_id, key, metadata)
+            except FileNotFoundError:  # somebody took the folder away that we made
+                self._named.clear()
+                raise
             return upload_id
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
@@ -106,6 +111,8 @@ class Folder:
                 try:
                     upload = Upload(self._disk, self._uploads / entry.name)
                     begun_us = UtcMicros(upload.begun_us)
+                except FileNotFoundError:
+                    continue  # it ended while we looked
                 except (NotFound, DataLoss):
                     stillborn.append((entry.name, entry.modified_us))
                 else:
@@ -136,11 +143,13 @@ class Folder:
     # ---- objects ----------------------------------------------------------------------------
 
     def stat(self, key: str) -> ObjectInfo:
-        """Raises NotFound."""
+        """Durable when it returns. Raises NotFound."""
         with _file_errors(key):
-            found = self._disk.look(self._root / key)
+            path = self._root / key
+            found = self._disk.look(path)
             if not found.plain:
                 raise NotFound(f"there is no object {key}")
+            self._settle(path.parent)
             return ObjectInfo(key, found.size_bytes, self._sidecar(key).get("metadata", {}))
 
     def read(self, key: str, offset: int, length: int) -> bytes:
@@ -231,8 +240,16 @@ class Folder:
             else:
                 break
         reach(Point.FOLDER_NAMED)
-        self._disk.sync_folder(target.parent)
+        self._settled.discard(target.parent)
+        self._settle(target.parent)
         reach(Point.FOLDER_PUBLISHED)
+
+    def _settle(self, folder: Path) -> None:
+        """The names in `folder` are on disk. One of them may still be only in memory, given by a
+        process that was killed, or by a try whose sync failed: nobody may rely on it before."""
+        if folder not in self._settled:
+            self._disk.sync_folder(folder)
+            _remember(self._settled, folder)
 
     def _make_folders(self, folder: Path) -> None:
         """`folder` and what is above it, each name on disk.
@@ -249,9 +266,7 @@ class Folder:
             with suppress(FileExistsError):
                 self._disk.make_folder(folder)
             self._disk.sync_folder(folder.parent)
-        if len(self._named) >= NAMED_MAX:
-            self._named.clear()
-        self._named.add(folder)
+        _remember(self._named, folder)
 
     def _prune(self, folder: Path) -> None:
         while folder != self._root and self._root in folder.parents:
@@ -261,6 +276,12 @@ class Folder:
             except OSError:
                 return  # not empty, or another has been quicker
             folder = folder.parent
+
+
+def _remember(folders: set[Path], folder: Path) -> None:
+    if len(folders) >= NAMED_MAX:
+        folders.clear()
+    folders.add(folder)
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

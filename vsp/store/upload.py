@@ -229,6 +229,10 @@ class Upload:
                 raise DataLoss(f"upload {self.id} holds fewer bytes than its journal says")
             file.truncate(size)
             file.sync()
+        except OSError:
+            # What was not synced may be given up, and a second sync that succeeds would not say so.
+            self.discard()
+            raise
         finally:
             file.close()
 
