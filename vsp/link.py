@@ -13,7 +13,7 @@ as the same `VspError`. Events are one long answer of JSON lines.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -223,8 +223,9 @@ class WorkerLink:
     async def close_view(self, view_id: ViewId, cause: str) -> None:
         await self._call("close_view", view_id=view_id, cause=cause)
 
-    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
-        await self._call("keep_views", view_ids=tuple(view_ids))
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> Sequence[ViewId]:
+        said = await self._call("keep_views", view_ids=tuple(view_ids))
+        return from_wire(tuple[ViewId, ...], said)
 
     async def feed_segments(
         self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros
@@ -248,7 +249,7 @@ class WorkerLink:
     async def info(self) -> WorkerInfo:
         return from_wire(WorkerInfo, await self._call("info"))
 
-    async def events(self) -> AsyncIterator[WorkerEvent]:
+    async def events(self) -> AsyncGenerator[WorkerEvent, None]:
         """Unacknowledged journal entries first, then everything as it happens.
 
         Ends by Unavailable when the worker goes away: the caller (actions/workers.py) then compares

@@ -60,7 +60,13 @@ class Event:
 class Fate:
     """`run` until `until`; then `relent` ends whatever is still wrong."""
 
-    def __init__(self, world: World, points: Sequence[Point], pace_s: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        world: World,
+        points: Sequence[Point],
+        pace_s: tuple[float, float],
+        crash_s: tuple[float, float],
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.hits: Counter[Point] = Counter()
         self.armed: frozenset[Point] = frozenset()
@@ -68,6 +74,7 @@ class Fate:
         """Those that were hit longest ago first."""
         self._world = world
         self._pace_s = pace_s
+        self._crash_s = crash_s
         self._random = random.Random(f"fate/{world.seed}")
         self._undo: dict[Window, Callable[[], None]] = {}
         self._armed_from = 0.0
@@ -125,7 +132,7 @@ class Fate:
         """A few more, from some moment on, and not always at the first pass."""
         due = self._points[: 3 * len(self._points) // 4]
         self.armed = frozenset(self._random.sample(due, ARMED))
-        self._armed_from = self._world.loop.now + self._random.uniform(*self._pace_s)
+        self._armed_from = self._world.loop.now + self._random.uniform(*self._crash_s)
         self._patience = self._random.choice((1, 1, 2, 5))
 
     # ---- events -----------------------------------------------------------------------------

@@ -59,7 +59,7 @@ TCP_EVERY = 4
 MOVING_EVERY = 20
 """Each 4th camera signals over TCP; each 20th shows motion, with pictures that lean on others."""
 
-MOVING = Film(picture_s=3.0, gop_pictures=4)
+MOVING = Film(picture_s=5.0, gop_pictures=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class Scale:
 
     picture_s   between two pictures of a camera
     pace_s      between two blows of fate: at least, at most
+    crash_s     between two deaths at crash points
     events      datagrams, stored things and blows, at least
     blows       things that went wrong, at least
     points      crash points at which a process died, at least
@@ -82,6 +83,7 @@ class Scale:
     segment_s: float
     part_s: float
     pace_s: tuple[float, float]
+    crash_s: tuple[float, float]
     events: int = 0
     blows: int = 0
     points: int = 0
@@ -93,10 +95,11 @@ SMALL = Scale(
     seconds=3600.0,
     workers=2,
     visitors=3,
-    picture_s=20.0,
+    picture_s=60.0,
     segment_s=300.0,
     part_s=100.0,
     pace_s=(5.0, 90.0),
+    crash_s=(20.0, 180.0),
     events=10_000,
     blows=25,
     points=2,
@@ -112,6 +115,7 @@ FULL = Scale(
     segment_s=600.0,
     part_s=150.0,
     pace_s=(10.0, 120.0),
+    crash_s=(20.0, 180.0),
     events=200_000,
     blows=150,
     points=20,
@@ -170,7 +174,7 @@ class World:
             for number in range(1, scale.visitors + 1)
         ]
         self.auditor = Auditor(self.admin, self.host, self.node, self.channels, self.witness, name)
-        self.fate = Fate(self, self._points(), scale.pace_s)
+        self.fate = Fate(self, self._points(), scale.pace_s, scale.crash_s)
         self.checker = Checker(self)
 
     def run(self) -> Report:

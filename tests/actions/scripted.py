@@ -6,7 +6,7 @@ signalling and the real workers behave so is what tests/e2e shows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vsp.errors import NotFound, VspError
@@ -205,8 +205,9 @@ class Worker:
         if self.views.pop(view_id, None) is None:
             raise NotFound("no such view")
 
-    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> Sequence[ViewId]:
         self.views = {key: spec for key, spec in self.views.items() if key in view_ids}
+        return list(self.views)
 
     async def feed_segments(
         self, view_id: ViewId, segments: Sequence[Segment], until_us: UtcMicros
@@ -222,7 +223,7 @@ class Worker:
     async def acknowledge(self, seq: int) -> None:
         raise AssertionError("not scripted")
 
-    async def events(self) -> AsyncIterator[SessionChanged]:
+    async def events(self) -> AsyncGenerator[SessionChanged, None]:
         return
         yield
 

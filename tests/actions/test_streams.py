@@ -352,3 +352,16 @@ def test_ssrcs_carry_the_domain_and_do_not_repeat_while_in_use():
 
     assert f"{first:010d}".startswith("010000")
     assert space.take({first + 1}) == first + 2
+
+
+async def test_views_that_a_restarted_worker_does_not_know_have_ended(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.streams.attach_playback(channel(2), ViewId("v2"), UtcMicros(1), None)
+    await bench.streams.attach_playback(channel(2), ViewId("v3"), UtcMicros(1), None)
+    await bench.wait_for(lambda: bench.ledger.told)
+    del bench.worker.views[ViewId("v2")]
+
+    await bench.streams.worker_adopted(WorkerId(0), await bench.worker.sessions())
+
+    assert bench.ended == [("v2", "worker: the media worker was restarted")]
+    assert set(bench.worker.views) == {"v1", "v3"}

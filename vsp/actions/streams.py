@@ -27,6 +27,7 @@ from vsp.actions.attempts import AttemptLog, LegFailed, worker_failed
 from vsp.actions.workers import WorkerPool
 from vsp.config import MediaConfig
 from vsp.errors import NotFound, VspError
+from vsp.faults import Point, reach
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import Channel, Device, MediaTransport, Presence
 from vsp.model.ids import ChannelId, DeviceId, SessionId, UtcMicros, ViewId, WorkerId
@@ -68,6 +69,8 @@ that does not answer within seconds has died with the node, and the stream with 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 """Pause between bring-ups of a lost stream, doubling: a dead camera costs one INVITE a minute."""
+
+RESTARTED = "the media worker was restarted"
 
 ARRIVED = {StreamState.WAITING_KEYFRAME, StreamState.FLOWING}
 SILENT = {StreamState.STALLED, StreamState.ENDED}
@@ -272,7 +275,10 @@ class StreamManager:
     async def worker_adopted(self, worker_id: WorkerId, sessions: Sequence[SessionStatus]) -> None:
         """Match what a worker really receives with what we believe it does."""
         worker = self._pool.get(worker_id)
-        await worker.keep_views([view for view, at in self._views.items() if at is worker])
+        ours = [view_id for view_id, at in self._views.items() if at is worker]
+        kept = await worker.keep_views(ours)
+        for view_id in [view_id for view_id in ours if view_id not in kept]:
+            await self.view_ended(view_id, f"{Leg.WORKER.value}: {RESTARTED}")
         known = {status.session_id for status in sessions}
         for status in sessions:
             stream = self._sessions.get(status.session_id)
@@ -285,7 +291,7 @@ class StreamManager:
                 await worker.close_session(status.session_id, "worker: not asked for any more")
         for stream in [*self._streams.values()]:
             if stream.worker.worker_id == worker_id and stream.session_id not in known:
-                await self._end(stream, Leg.WORKER, "the media worker was restarted")
+                await self._end(stream, Leg.WORKER, RESTARTED)
         for row in [*self._rows.values()]:
             if row.worker_id == worker_id and row.session_id not in known:
                 await self._drop_row(row)
@@ -470,6 +476,7 @@ class StreamManager:
         )
         attempt.step("INVITE", f"{transport.value} to {spec.host}:{spec.port}, y={spec.ssrc:010d}")
         answer = await self._signal.invite(spec)
+        reach(Point.STREAM_ANSWERED)
         attempt.called(answer.dialog.call_id)
         attempt.step("200 OK", f"media from {'/'.join(answer.remote.hosts)}:{answer.remote.port}")
         stream.dialog = answer.dialog
@@ -621,6 +628,7 @@ class StreamManager:
         )
         self._streams[channel.id] = stream
         self._sessions[stream.session_id] = stream
+        reach(Point.STREAM_ADOPTED)
         self._release_later(stream)
         self._recover_if_silent(stream)
 
@@ -636,10 +644,12 @@ class StreamManager:
         )
         self._rows[row.session_id] = row
         await self._book.save(row)
+        reach(Point.STREAM_SAVED)
 
     async def _forget_row(self, session_id: SessionId) -> None:
         if self._rows.pop(session_id, None) is not None:
             await self._book.forget(session_id)
+            reach(Point.STREAM_FORGOTTEN)
 
     async def _drop_row(self, row: StreamRow) -> None:
         """A dialog whose receiver is gone: tell the device to stop sending."""

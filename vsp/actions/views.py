@@ -19,6 +19,7 @@ from vsp.access.policy import Resource, ResourceKind
 from vsp.access.scope import Access, channel_resource
 from vsp.access.ticket import TicketSigner
 from vsp.errors import Exhausted, Invalid, NotFound, Unavailable, Unsupported, VspError
+from vsp.faults import Point, reach
 from vsp.model.device import Channel
 from vsp.model.ids import ChannelId, DeviceId, UserId, UtcMicros, ViewId
 from vsp.model.people import Action, Actor, Ticket
@@ -184,6 +185,7 @@ class Views:
             entry = await audit.enter_async_context(
                 self._access.act(actor, action, channel_resource(channel.id), reason)
             )
+            reach(Point.VIEW_AUDITED)
             self._require_room(actor, channel)
             # Known before it is attached: its end may be reported while we still wait.
             opened = _Open(view, actor, action, entry, audit)
@@ -193,6 +195,7 @@ class Views:
             except BaseException:
                 self._open.pop(view.id, None)
                 raise
+            reach(Point.VIEW_ATTACHED)
             if view.id not in self._open:
                 await self._streams.detach(view.id, "ended while it was being opened")
                 raise Unavailable("the view ended while it was being opened")
@@ -235,6 +238,7 @@ class Views:
         if opened is None:
             return
         self._remember(replace(opened.view, ended_us=self._clock.now_us(), cause=cause))
+        reach(Point.VIEW_ENDED)
         opened.entry.note(cause)
         await opened.audit.aclose()
 

@@ -1,14 +1,16 @@
 """The media workers of this node: which are there, what they tell us, and to whom it goes.
 
 One task per worker follows its event stream. When the stream begins, or begins again after either
-side died, the worker's own list of sessions is the truth and is handed to `on_adopted`; everything
-after that is news. A worker that cannot be reached is simply not placed upon.
+side died, the worker's own list of sessions is the truth and is handed to `on_adopted`; it is asked
+for when we listen already, so that nothing falls between answer and news. A worker that cannot be
+reached is simply not placed upon.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import structlog
 
@@ -87,13 +89,12 @@ class WorkerPool:
     async def _follow(self, worker: MediaControl) -> None:
         while True:
             try:
-                sessions = await worker.sessions()
-                self._sessions[worker.worker_id] = len(sessions)
-                log.info("worker adopted", worker=worker.worker_id, sessions=len(sessions))
-                if self.on_adopted is not None:
-                    await self.on_adopted(worker.worker_id, sessions)
-                async for event in worker.events():
-                    await self._dispatch(worker.worker_id, event)
+                async with aclosing(worker.events()) as events:
+                    first = await anext(events)
+                    await self._adopt(worker)
+                    await self._dispatch(worker.worker_id, first)
+                    async for event in events:
+                        await self._dispatch(worker.worker_id, event)
             except (VspError, OSError) as error:
                 log.debug("worker not reachable", worker=worker.worker_id, error=str(error))
             except Exception:
@@ -103,6 +104,13 @@ class WorkerPool:
                 if self.on_lost is not None:
                     await self.on_lost(worker.worker_id)
             await asyncio.sleep(RECONNECT_S)
+
+    async def _adopt(self, worker: MediaControl) -> None:
+        sessions = await worker.sessions()
+        self._sessions[worker.worker_id] = len(sessions)
+        log.info("worker adopted", worker=worker.worker_id, sessions=len(sessions))
+        if self.on_adopted is not None:
+            await self.on_adopted(worker.worker_id, sessions)
 
     async def _dispatch(self, worker_id: WorkerId, event: WorkerEvent) -> None:
         match event:
