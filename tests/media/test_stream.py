@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.platform import until as eventually
 from tests.media.core import packer
 from tests.media.rig import GOP, SSRC, STEP_90K, decoded, playable, running, settings, until, viewer
 from vsp.errors import Conflict
@@ -87,6 +88,19 @@ async def test_sound_alone_does_not_pass_for_a_picture(tmp_path: Path):
 
         causes = [event.cause for event in rig.seen(SessionChanged)]  # type: ignore[attr-defined]
         assert "sound, but no picture for 0.5 s" in causes
+
+
+async def test_the_last_picture_before_a_rest_is_recorded_though_nothing_follows(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind()
+        await rig.worker.start_recording(S1, RecordingSpec(600.0, 1.0))
+        await camera.send(1)  # too early for its marker to be trusted
+
+        async def recorded() -> bool:
+            return any(open_.end_us > open_.start_us for open_ in await rig.worker.open_segments())
+
+        await eventually("the picture is in the spool", recorded, 5)
 
 
 async def test_another_picture_size_brings_a_new_init_and_a_new_run(tmp_path: Path):

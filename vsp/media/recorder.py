@@ -152,10 +152,11 @@ class Recorder:
             if self._open is opened:
                 opened.fragmenter.add(au)
 
-    def advance(self, now: float) -> None:
-        """Write what has waited too long: a slow stream must not keep pictures in memory."""
+    def advance(self, now: float, rests: bool = False) -> None:
+        """Write what has waited too long: a slow stream must not keep pictures in memory. When the
+        stream `rests` nothing is waited for."""
         due = self.next_deadline()
-        if self._open is not None and due is not None and now >= due:
+        if self._open is not None and due is not None and (rests or now >= due):
             self._write_fragment(self._open)
 
     def next_deadline(self) -> float | None:

@@ -57,6 +57,10 @@ REPORT_INTERVAL_S = 5.0
 KEYFRAME_TIMEOUT_S = 12.0
 """Media without a decodable key picture for this long is worth a cause; GOPs reach ten seconds."""
 
+REST_S = 0.5
+"""Without a packet for this long a stream rests: no encoder pauses so within a picture, and ports
+that nobody watches are drained more often."""
+
 STATIC_ENCODINGS = {0: "PCMU", 8: "PCMA"}
 """RFC 3551: sound beside PS with its static type, also when the answer does not list it."""
 
@@ -340,6 +344,16 @@ class MediaSession:
         self._tracks = tuple(tracks)
 
     # ---- time -------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """What waits in memory goes on when its time has come, or when nothing comes any more."""
+        rests = now - self._last_packet >= REST_S
+        if rests:
+            for depacketizer in dict.fromkeys(self._depacketizers.values()):
+                for au in depacketizer.pause():
+                    self._access_unit(au, now)
+        if self.recorder is not None:
+            self.recorder.advance(now, rests)
 
     def tick(self, now: float) -> None:
         """Once a second: rates, reports, timeouts, statistics for the viewers."""

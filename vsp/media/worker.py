@@ -465,15 +465,15 @@ class MediaWorker:
         estate.lock.release()
 
     async def _write_what_waits(self) -> None:
-        """Fragments of slow streams, when their time has come. What begins while we sleep is not
-        due before we wake."""
+        """Pictures and fragments of slow streams, when their time has come. What begins while we
+        sleep is not due before we wake."""
         while True:
             now = self._clock.monotonic()
             due = now + FRAGMENT_S
-            for session in self._sessions.values():
+            for session in [*self._sessions.values()]:
+                self._care_for(session, session.advance, now)
                 recorder = session.recorder
                 if recorder is not None:
-                    recorder.advance(now)
                     due = min(due, recorder.next_deadline() or due)
             await asyncio.sleep(max(WRITE_LAG_S, due - now))
 
@@ -481,15 +481,20 @@ class MediaWorker:
         while True:
             await asyncio.sleep(self._tick_s)
             now = self._clock.monotonic()
-            for session in list(self._sessions.values()):
-                try:
-                    session.tick(now)
-                except Exception as error:
-                    log.exception("session tick failed", session=session.spec.session_id)
-                    session.broken(f"internal error: {error}")
+            for session in [*self._sessions.values()]:
+                self._care_for(session, session.tick, now)
             self._expire_views(now)
             self._tell_troubles()
             await self._settle_estates()
+
+    @staticmethod
+    def _care_for(session: MediaSession, work: Callable[[float], None], now: float) -> None:
+        """One session's failure is not that of the others."""
+        try:
+            work(now)
+        except Exception as error:
+            log.exception("session failed", session=session.spec.session_id)
+            session.broken(f"internal error: {error}")
 
     def _tell_troubles(self) -> None:
         """What refuses, or takes again, since a second ago."""

@@ -79,6 +79,34 @@ def test_a_hint_inside_a_picture_is_not_used_for_long():
     assert bench.assembler.trusts(Hint.MARKER)
 
 
+def test_a_picture_that_seems_to_be_over_leaves_when_the_sender_rests():
+    bench = Bench()
+    bench.add(FIRST)
+    bench.assembler.pause()
+    assert not bench.out, "nothing says that it is over"
+
+    bench.assembler.hint(Hint.MARKER)
+    bench.assembler.pause()
+    assert bench.data == [FIRST]
+
+    bench.add(IDR)
+    bench.assembler.flush()
+    assert bench.data == [FIRST, IDR]
+    assert not any(picture.damaged for picture in bench.out)
+
+
+def test_a_hint_that_has_lied_is_not_believed_when_the_sender_rests():
+    bench = Bench()
+    bench.add(FIRST)
+    bench.assembler.hint(Hint.MARKER)
+    bench.add(SECOND)
+    bench.assembler.hint(Hint.MARKER)
+
+    bench.assembler.pause()
+
+    assert not bench.out
+
+
 def test_filler_behind_a_picture_does_not_belie_its_end():
     bench = Bench()
     for _ in range(6):

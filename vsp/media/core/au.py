@@ -71,6 +71,10 @@ class Depacketizer(Protocol):
         """Payload in sequence order; `lost`: something before it is missing."""
         ...
 
+    def pause(self) -> list[AccessUnit]:
+        """The sender rests: whatever seems complete, though only the next picture tells."""
+        ...
+
     def flush(self) -> list[AccessUnit]:
         """The stream is over (or is being cut): whatever is complete enough to be shown."""
         ...

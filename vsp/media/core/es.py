@@ -65,6 +65,11 @@ class _VideoPayload(ABC):
             self._video.hint(Hint.MARKER)
         return self._take()
 
+    def pause(self) -> list[AccessUnit]:
+        """The sender rests: a picture that seems to be over leaves."""
+        self._video.pause()
+        return self._take()
+
     def flush(self) -> list[AccessUnit]:
         """The stream is over: the last picture leaves."""
         self._fragment.clear()
@@ -207,6 +212,9 @@ class G711Payload:
             self.clock.align(at_90k, pts)
             self._pictures = None
         self._audio.add(bytes(payload), pts, ts, arrival_us)
+        return self.flush()
+
+    def pause(self) -> list[AccessUnit]:
         return self.flush()
 
     def flush(self) -> list[AccessUnit]:

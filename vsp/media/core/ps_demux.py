@@ -117,6 +117,11 @@ class PsDemuxer:
             self._parse()
         return self._take()
 
+    def pause(self) -> list[AccessUnit]:
+        """The sender rests: a picture that seems to be over leaves."""
+        self._video.pause()
+        return self._take()
+
     def flush(self) -> list[AccessUnit]:
         """The stream is over: what is buffered is used as far as it goes."""
         self._parse(closed=True)
