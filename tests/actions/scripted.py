@@ -6,10 +6,11 @@ signalling and the real workers behave so is what tests/e2e shows.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vsp.errors import NotFound, VspError
+from vsp.errors import NotFound, Unavailable, VspError
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import (
     Channel,
@@ -90,27 +91,42 @@ class Register:
     def __init__(self, *channels: Channel, settings: DeviceSettings | None = None) -> None:
         self.channels = {item.id: item for item in channels}
         self.known = device(settings=settings or DeviceSettings())
+        self.refuses = False
 
     async def device(self, device_id: DeviceId) -> Device:
+        self._may_refuse()
         return self.known
 
     async def channel(self, channel_id: ChannelId) -> Channel:
+        self._may_refuse()
         if channel_id not in self.channels:
             raise NotFound("no such channel")
         return self.channels[channel_id]
 
     async def planned_channels(self) -> Sequence[Channel]:
+        self._may_refuse()
         return [item for item in self.channels.values() if item.record_plan is not RecordPlan.NONE]
+
+    def _may_refuse(self) -> None:
+        if self.refuses:
+            raise Unavailable("the database refuses")
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @dataclass
 class Signalling:
-    """Answers INVITE from a script; remembers every INVITE and BYE."""
+    """Answers INVITE from a script, BYE when it may; remembers every one."""
 
     online: bool = True
     answers: list[VspError | None] = field(default_factory=list)
     invites: list[InviteSpec] = field(default_factory=list)
     byes: list[DialogState] = field(default_factory=list)
+    answers_bye: asyncio.Event = field(default_factory=_set)
 
     def presence(self, device_id: DeviceId) -> tuple[Presence, UtcMicros]:
         return (Presence.ONLINE if self.online else Presence.OFFLINE), UtcMicros(0)
@@ -125,6 +141,7 @@ class Signalling:
 
     async def bye(self, dialog: DialogState) -> None:
         self.byes.append(dialog)
+        await self.answers_bye.wait()
 
 
 def dialog_state(call_id: str) -> DialogState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -25,6 +25,7 @@ from vsp.actions.streams import SsrcSpace, StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import MediaConfig
+from vsp.model.changes import ChangePoint
 from vsp.model.device import DeviceSettings, MediaTransport
 from vsp.model.ids import DeviceId, SessionId, UtcMicros, ViewId, WorkerId
 from vsp.model.stream import Leg, SessionSpec, StreamState
@@ -32,6 +33,16 @@ from vsp.ports import StreamRow
 
 GRACE_S = 0.05
 NO_MEDIA_S = 0.05
+
+OLD_ROW = StreamRow(
+    SessionId("s1"),
+    channel(1).id,
+    DeviceId("d1"),
+    WorkerId(0),
+    dialog_state("old-call"),
+    UtcMicros(1),
+)
+"""Left by the process before."""
 
 
 @dataclass
@@ -242,15 +253,7 @@ async def test_a_bye_from_the_device_brings_the_stream_up_again(bench: Bench):
 
 
 async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Bench):
-    row = StreamRow(
-        SessionId("s1"),
-        channel(1).id,
-        DeviceId("d1"),
-        WorkerId(0),
-        dialog_state("old-call"),
-        UtcMicros(1),
-    )
-    await bench.ledger.save(row)
+    await bench.ledger.save(OLD_ROW)
     bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
     bench.worker.views[ViewId("old-view")] = None  # type: ignore[assignment]
     status = _status("s1", "c1")
@@ -266,15 +269,7 @@ async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Ben
 
 
 async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(bench: Bench):
-    row = StreamRow(
-        SessionId("s1"),
-        channel(1).id,
-        DeviceId("d1"),
-        WorkerId(0),
-        dialog_state("old-call"),
-        UtcMicros(1),
-    )
-    await bench.ledger.save(row)
+    await bench.ledger.save(OLD_ROW)
     await bench.worker.open_session(
         SessionSpec(SessionId("s1"), channel(1).id, MediaTransport.UDP, 1)
     )
@@ -290,15 +285,7 @@ async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(be
 
 
 async def test_a_stream_that_outlived_the_node_is_not_asked_for_twice(bench: Bench):
-    row = StreamRow(
-        SessionId("s1"),
-        channel(1).id,
-        DeviceId("d1"),
-        WorkerId(0),
-        dialog_state("old-call"),
-        UtcMicros(1),
-    )
-    await bench.ledger.save(row)
+    await bench.ledger.save(OLD_ROW)
     await bench.streams.restore()
 
     early = asyncio.create_task(bench.streams.record(channel(1)))
@@ -316,9 +303,108 @@ async def test_a_worker_that_lost_its_sessions_has_its_dialogs_hung_up(bench: Be
     await bench.wait_for(lambda: bench.ledger.told)
 
     await bench.streams.worker_adopted(WorkerId(0), [])
+    await bench.wait_for(lambda: bench.signal.byes)
+    await bench.settle()
 
     assert [dialog.call_id for dialog in bench.signal.byes] == ["call-1"]
     assert bench.ended[0][0] == "v1"
+    assert not bench.ledger.rows
+
+
+async def test_a_stream_that_is_opened_while_its_worker_is_adopted_stays(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+    keep_views = bench.worker.keep_views
+
+    async def opening_one(view_ids: Sequence[ViewId]) -> Sequence[ViewId]:
+        await bench.streams.attach_live(channel(2), ViewId("v2"), "li")
+        await bench.wait_for(lambda: len(bench.ledger.told) == 2)
+        return await keep_views(view_ids)
+
+    bench.worker.keep_views = opening_one  # type: ignore[method-assign]
+    await bench.streams.worker_adopted(WorkerId(0), [])
+    await bench.wait_for(lambda: bench.signal.byes)
+    await bench.settle()
+
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["call-1"]
+    assert bench.streams.stream_of(channel(2).id) is not None
+
+
+async def test_a_worker_is_adopted_while_the_database_refuses(bench: Bench):
+    await bench.ledger.save(OLD_ROW)
+    await bench.streams.restore()
+    bench.register.refuses = True
+
+    await bench.streams.worker_adopted(WorkerId(0), [_status("s1", "c1")])
+
+    assert bench.streams.status_of(channel(1).id).session_id == "s1"
+
+
+async def test_a_stream_that_was_asked_for_anew_meanwhile_is_not_adopted_beside(bench: Bench):
+    await bench.ledger.save(OLD_ROW)
+    await bench.streams.restore()
+    await bench.streams.worker_adopted(WorkerId(0), [])
+    anew = await bench.streams.record(channel(1))
+    await bench.ledger.save(OLD_ROW)
+    bench.streams._rows[OLD_ROW.session_id] = OLD_ROW
+    bench.worker.opened[OLD_ROW.session_id] = None  # type: ignore[assignment]
+
+    await bench.streams.worker_adopted(
+        WorkerId(0), [_status("s1", "c1"), _status(anew.session_id, "c1")]
+    )
+    await bench.wait_for(lambda: bench.signal.byes)
+
+    assert bench.streams.stream_of(channel(1).id) is anew
+    assert bench.worker.closed == [("s1", "worker: not asked for any more")]
+
+
+async def test_a_stream_that_is_ending_is_not_taken_over_once_more(bench: Bench):
+    waiting = replace(_status("s1", "c1"), state=StreamState.WAITING_MEDIA)
+    await bench.ledger.save(OLD_ROW)
+    await bench.streams.restore()
+    await bench.streams.worker_adopted(WorkerId(0), [waiting])
+    at_change, going_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(points: Sequence[ChangePoint]) -> None:
+        at_change.set()
+        await going_on.wait()
+
+    bench.changes.append = slowly  # type: ignore[method-assign]
+    ending = asyncio.create_task(bench.streams.device_offline(DeviceId("d1")))
+    await at_change.wait()
+
+    await bench.streams.worker_adopted(WorkerId(0), [waiting])
+    going_on.set()
+    await ending
+    await bench.wait_for(lambda: not bench.ledger.rows)
+
+    assert bench.streams.stream_of(channel(1).id) is None
+    assert {session_id for session_id, _ in bench.worker.closed} == {"s1"}
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["old-call"]
+
+
+async def test_a_dialog_is_forgotten_only_when_the_device_was_told(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+    bench.signal.answers_bye.clear()
+
+    await bench.streams.worker_adopted(WorkerId(0), [])
+    await bench.wait_for(lambda: bench.signal.byes)
+    assert bench.ledger.rows, "whoever comes after us must be able to say it again"
+
+    bench.signal.answers_bye.set()
+    await bench.wait_for(lambda: not bench.ledger.rows)
+
+
+async def test_a_stream_that_ends_after_its_dialog_leaves_no_row(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+    bench.signal.answers = [LegFailed(Leg.DEVICE_OFFLINE, "the device went off line")]
+
+    bench.streams.dialog_ended("call-1", "BYE from the device")
+    await bench.wait_for(lambda: bench.ended)
+    await bench.settle()
+
     assert not bench.ledger.rows
 
 

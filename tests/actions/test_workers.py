@@ -81,5 +81,30 @@ async def test_a_worker_that_breaks_off_is_lost_and_adopted_again(monkeypatch):
     assert told == ["adopted", "lost, [] alive", "adopted"]
 
 
+async def test_a_worker_that_is_asked_again_tells_all_anew_and_was_never_lost():
+    worker, told = Newsworthy(), []
+    pool = WorkerPool([worker])
+
+    async def adopted(worker_id: WorkerId, sessions: Sequence[SessionStatus]) -> None:
+        told.append("adopted")
+
+    async def lost(worker_id: WorkerId) -> None:
+        told.append("lost")
+
+    pool.on_adopted, pool.on_lost = adopted, lost
+    pool.start()
+    try:
+        await until("it is adopted", lambda: _holds(told == ["adopted"]), 5)
+        await until("its news are read", lambda: _holds(worker.news.empty()), 5)
+        pool.ask_again(WorkerId(0))
+        worker.news.put_nowait(Troubles({}))
+        await until("it is adopted again", lambda: _holds(len(told) == 2), 5)
+    finally:
+        await pool.close()
+
+    assert told == ["adopted", "adopted"]
+    assert worker.listeners == 0
+
+
 async def _holds(condition: bool) -> bool:
     return condition

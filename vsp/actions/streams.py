@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -151,6 +152,7 @@ class StreamManager:
         self._sessions: dict[SessionId, Stream] = {}
         self._views: dict[ViewId, MediaControl] = {}
         self._rows: dict[SessionId, StreamRow] = {}
+        self._restored: dict[SessionId, Channel] = {}
         self._unadopted: dict[ChannelId, WorkerId] = {}
         self._adopted = asyncio.Event()
         self._locks: dict[ChannelId, asyncio.Lock] = {}
@@ -162,8 +164,14 @@ class StreamManager:
     # ---- life ---------------------------------------------------------------------------------
 
     async def restore(self) -> Sequence[DialogState]:
-        """Load the streams that were up; returns their dialogs for signalling to know again."""
+        """Load the streams that were up; returns their dialogs for signalling to know again.
+
+        Their channels, too: a worker is adopted without asking the database, which may refuse then.
+        """
         self._rows = {row.session_id: row for row in await self._book.all()}
+        for row in self._rows.values():
+            with contextlib.suppress(NotFound):
+                self._restored[row.session_id] = await self._devices.channel(row.channel_id)
         self._unadopted = {row.channel_id: row.worker_id for row in self._rows.values()}
         return [row.dialog for row in self._rows.values()]
 
@@ -184,13 +192,12 @@ class StreamManager:
         spec = ViewSpec(view_id, ViewKind.LIVE, channel.id, session_id=stream.session_id)
         stream.viewers.add(view_id)
         try:
-            endpoint = await stream.worker.open_view(spec)
+            endpoint = await self._open_view(stream.worker, spec)
         except BaseException:
             stream.viewers.discard(view_id)
             self._release_later(stream)
             raise
         self._cancel_release(stream)
-        self._views[view_id] = stream.worker
         return endpoint
 
     async def attach_playback(
@@ -206,9 +213,16 @@ class StreamManager:
         if stream is None:
             self._pool.released(worker.worker_id)
         spec = ViewSpec(view_id, ViewKind.PLAYBACK, channel.id, start_us=start_us, end_us=end_us)
-        endpoint = await worker.open_view(spec)
-        self._views[view_id] = worker
-        return endpoint
+        return await self._open_view(worker, spec)
+
+    async def _open_view(self, worker: MediaControl, spec: ViewSpec) -> ViewEndpoint:
+        # Ours from now on: a worker that is adopted meanwhile is told which views to keep.
+        self._views[spec.view_id] = worker
+        try:
+            return await worker.open_view(spec)
+        except BaseException:
+            self._views.pop(spec.view_id, None)
+            raise
 
     async def detach(self, view_id: ViewId, cause: str) -> None:
         """End a view; unknown ones are already gone."""
@@ -275,6 +289,9 @@ class StreamManager:
     async def worker_adopted(self, worker_id: WorkerId, sessions: Sequence[SessionStatus]) -> None:
         """Match what a worker really receives with what we believe it does."""
         worker = self._pool.get(worker_id)
+        # Before the first wait: what is opened on it from now on, its answer cannot know.
+        streams = [each for each in self._streams.values() if each.worker is worker]
+        rows = [row for row in self._rows.values() if row.worker_id == worker_id]
         ours = [view_id for view_id, at in self._views.items() if at is worker]
         kept = await worker.keep_views(ours)
         for view_id in [view_id for view_id in ours if view_id not in kept]:
@@ -285,16 +302,15 @@ class StreamManager:
             row = self._rows.get(status.session_id)
             if stream is not None:
                 stream.status = status
-            elif row is not None:
-                await self._adopt(row, status)
-            else:
+            elif row is None or not self._adopt(row, status):
                 await worker.close_session(status.session_id, "worker: not asked for any more")
-        for stream in [*self._streams.values()]:
-            if stream.worker.worker_id == worker_id and stream.session_id not in known:
+                known.discard(status.session_id)
+        for stream in streams:
+            if stream.session_id not in known:
                 await self._end(stream, Leg.WORKER, RESTARTED)
-        for row in [*self._rows.values()]:
-            if row.worker_id == worker_id and row.session_id not in known:
-                await self._drop_row(row)
+        for row in rows:
+            if row.session_id not in known and row.session_id in self._rows:
+                self._drop_row(row)
         self._unadopted = {
             channel: worker for channel, worker in self._unadopted.items() if worker != worker_id
         }
@@ -401,13 +417,10 @@ class StreamManager:
     ) -> None:
         """Start the one bring-up of this stream, unless it is under way."""
         if stream.bring_up is None or stream.bring_up.done():
-            task = asyncio.create_task(
+            stream.bring_up = self._spawn(
                 self._bring_up_until_it_flows(stream, purpose, why, attempt),
-                name=f"bring up {stream.channel.gb_id}",
+                f"bring up {stream.channel.gb_id}",
             )
-            stream.bring_up = task
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
     async def _bring_up_until_it_flows(
         self, stream: Stream, purpose: str, why: str, attempt: AttemptLog | None
@@ -520,15 +533,34 @@ class StreamManager:
     # ---- ending -------------------------------------------------------------------------------
 
     async def _hang_up(self, stream: Stream) -> None:
-        """BYE the dialog, if there is one. The answer does not matter to us, only to the trace."""
+        """BYE the dialog, if there is one, and wait for the answer: the device may be able to send
+        to one only."""
         dialog, stream.dialog = stream.dialog, None
-        if dialog is None:
-            return
-        await self._forget_row(stream.session_id)
+        if self._rows.pop(stream.session_id, None) is not None:
+            await self._bye(stream.session_id, dialog)
+
+    async def _bye(self, session_id: SessionId, dialog: DialogState | None) -> None:
+        """What is answered matters to the trace alone. The row goes last: a process that dies
+        meanwhile leaves it to the next one, which says BYE again."""
         try:
-            await self._signal.bye(dialog)
+            if dialog is not None:
+                await self._signal.bye(dialog)
         except VspError as error:
-            log.info("BYE not answered", channel=stream.channel.gb_id, error=error.message)
+            log.info("BYE not answered", session=session_id, error=error.message)
+        if session_id not in self._rows:
+            await self._book.forget(session_id)
+            reach(Point.STREAM_FORGOTTEN)
+
+    def _drop_row(self, row: StreamRow) -> None:
+        """A dialog whose receiver is gone: tell the device to stop sending."""
+        self._rows.pop(row.session_id, None)
+        self._spawn(self._bye(row.session_id, row.dialog), "drop stream")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _end_failed(self, stream: Stream, failure: VspError) -> None:
         leg = getattr(failure, "leg", Leg.WORKER)
@@ -552,10 +584,10 @@ class StreamManager:
             )
         except VspError as error:
             log.info("session not closed", session=stream.session_id, error=error.message)
-        await self._hang_up(stream)
         if self.on_view_ended is not None:
             for view_id in stream.viewers:
                 await self.on_view_ended(view_id, f"{leg.value}: {detail}")
+        self._spawn(self._hang_up(stream), "hang up")
         if stream.bring_up is not None and stream.bring_up is not asyncio.current_task():
             stream.bring_up.cancel()
 
@@ -576,9 +608,7 @@ class StreamManager:
     def _release_now(self, stream: Stream) -> None:
         stream.release = None
         if not stream.wanted:
-            task = asyncio.create_task(self._release(stream), name="release stream")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._release(stream), "release stream")
 
     async def _release(self, stream: Stream) -> None:
         async with self._locks.setdefault(stream.channel.id, asyncio.Lock()):
@@ -606,13 +636,15 @@ class StreamManager:
 
     # ---- rows and words -----------------------------------------------------------------------
 
-    async def _adopt(self, row: StreamRow, status: SessionStatus) -> None:
-        """Take over a stream that outlived the previous process. Its viewers were there too."""
-        try:
-            channel = await self._devices.channel(row.channel_id)
-        except NotFound:
-            await self._drop_row(row)
-            return
+    def _adopt(self, row: StreamRow, status: SessionStatus) -> bool:
+        """Take over a stream that outlived the previous process. Its viewers were there too.
+
+        False when the channel is gone, or was asked for again while its worker was out of reach, or
+        when we took it over before and are ending it now.
+        """
+        channel = self._restored.pop(row.session_id, None)
+        if channel is None or channel.id in self._streams:
+            return False
         stream = Stream(
             channel,
             row.session_id,
@@ -631,6 +663,7 @@ class StreamManager:
         reach(Point.STREAM_ADOPTED)
         self._release_later(stream)
         self._recover_if_silent(stream)
+        return True
 
     async def _save_row(self, stream: Stream) -> None:
         assert stream.dialog is not None
@@ -645,21 +678,6 @@ class StreamManager:
         self._rows[row.session_id] = row
         await self._book.save(row)
         reach(Point.STREAM_SAVED)
-
-    async def _forget_row(self, session_id: SessionId) -> None:
-        if self._rows.pop(session_id, None) is not None:
-            await self._book.forget(session_id)
-            reach(Point.STREAM_FORGOTTEN)
-
-    async def _drop_row(self, row: StreamRow) -> None:
-        """A dialog whose receiver is gone: tell the device to stop sending."""
-        await self._forget_row(row.session_id)
-        try:
-            await self._signal.bye(row.dialog)
-        except VspError as error:
-            log.info(
-                "BYE of a lost stream not answered", call_id=row.dialog.call_id, error=error.message
-            )
 
     def _status(self, stream: Stream) -> SessionStatus:
         if stream.status is not None:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 import structlog
 
-from vsp.errors import Exhausted, VspError
+from vsp.errors import Exhausted, Unavailable, VspError
 from vsp.model.ids import WorkerId
 from vsp.model.recording import SegmentClosed
 from vsp.model.stream import (
@@ -39,6 +39,7 @@ class WorkerPool:
         self._workers = {worker.worker_id: worker for worker in workers}
         self._sessions: dict[WorkerId, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._ask_again: set[WorkerId] = set()
         self.on_adopted: Callable[[WorkerId, Sequence[SessionStatus]], Awaitable[None]] | None = (
             None
         )
@@ -86,15 +87,15 @@ class WorkerPool:
         if worker_id in self._sessions:
             self._sessions[worker_id] = max(0, self._sessions[worker_id] - 1)
 
+    def ask_again(self, worker_id: WorkerId) -> None:
+        """Have its unacknowledged segments told once more, from its next piece of news on."""
+        self._ask_again.add(worker_id)
+
     async def _follow(self, worker: MediaControl) -> None:
         while True:
             try:
-                async with aclosing(worker.events()) as events:
-                    first = await anext(events)
-                    await self._adopt(worker)
-                    await self._dispatch(worker.worker_id, first)
-                    async for event in events:
-                        await self._dispatch(worker.worker_id, event)
+                while True:
+                    await self._listen(worker)
             except (VspError, OSError) as error:
                 log.debug("worker not reachable", worker=worker.worker_id, error=str(error))
             except Exception:
@@ -105,12 +106,27 @@ class WorkerPool:
                     await self.on_lost(worker.worker_id)
             await asyncio.sleep(RECONNECT_S)
 
+    async def _listen(self, worker: MediaControl) -> None:
+        """Until we want to begin anew; raises what breaks it off."""
+        self._ask_again.discard(worker.worker_id)
+        async with aclosing(worker.events()) as events:
+            first = await anext(events)
+            await self._adopt(worker)
+            await self._dispatch(worker.worker_id, first)
+            async for event in events:
+                await self._dispatch(worker.worker_id, event)
+                if worker.worker_id in self._ask_again:
+                    return
+        raise Unavailable(f"media worker {worker.worker_id} closed its event stream")
+
     async def _adopt(self, worker: MediaControl) -> None:
+        """Nothing is placed on it before both sides agree: a session that it was given meanwhile
+        would be missing in its answer, and taken for lost."""
         sessions = await worker.sessions()
-        self._sessions[worker.worker_id] = len(sessions)
-        log.info("worker adopted", worker=worker.worker_id, sessions=len(sessions))
         if self.on_adopted is not None:
             await self.on_adopted(worker.worker_id, sessions)
+        self._sessions[worker.worker_id] = len(sessions)
+        log.info("worker adopted", worker=worker.worker_id, sessions=len(sessions))
 
     async def _dispatch(self, worker_id: WorkerId, event: WorkerEvent) -> None:
         match event:
