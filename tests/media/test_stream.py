@@ -91,7 +91,8 @@ async def test_sound_alone_does_not_pass_for_a_picture(tmp_path: Path):
 
 
 async def test_the_last_picture_before_a_rest_is_recorded_though_nothing_follows(tmp_path: Path):
-    async with running(settings(tmp_path)) as rig:
+    config = settings(tmp_path, media={"stall_timeout_s": 30.0})
+    async with running(config) as rig:
         camera = rig.camera(await rig.open_session())
         await rig.bind()
         await rig.worker.start_recording(S1, RecordingSpec(600.0, 1.0))
