@@ -223,6 +223,37 @@ async def test_a_connection_may_come_before_the_answer_and_few_may_wait():
             writer.close()
 
 
+async def test_a_connection_that_comes_before_the_answer_of_a_new_dialog_is_its_own():
+    async with opened() as (_, port, sink):
+        allow(port)
+        port.watch(True)
+        connection = socket.create_connection(("127.0.0.1", port.port))
+        await until(lambda: port.source is not None)
+
+        port.unpin()
+        port.bind(RemoteMedia(("127.0.0.1",), 0, None), MediaTransport.TCP_PASSIVE)
+        data = packet(1)
+        connection.sendall(len(data).to_bytes(2, "big") + data)
+        await until(lambda: sink.payloads)
+
+        connection.close()
+
+
+async def test_a_connection_of_the_dialog_before_is_closed():
+    async with opened() as (_, port, sink):
+        port.bind(RemoteMedia(("127.0.0.1",), 0, None), MediaTransport.TCP_PASSIVE)
+        connection = socket.create_connection(("127.0.0.1", port.port))
+        data = packet(1)
+        connection.sendall(len(data).to_bytes(2, "big") + data)
+        await until(lambda: sink.payloads)
+
+        port.unpin()
+
+        connection.settimeout(2)
+        assert connection.recv(1) == b""
+        connection.close()
+
+
 async def test_a_connection_that_breaks_makes_room_for_the_next():
     async with opened() as (_, port, sink):
         port.bind(RemoteMedia(("127.0.0.1",), 0, None), MediaTransport.TCP_PASSIVE)

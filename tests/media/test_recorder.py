@@ -20,7 +20,7 @@ from vsp.media.core.fmp4 import (
     video_track,
 )
 from vsp.media.core.nal import ParameterSets
-from vsp.media.recorder import REFUSED_RETRY_S, Recorder, object_key
+from vsp.media.recorder import REFUSED_RETRY_S, Recorder, object_key, run_id
 from vsp.media.spool import Spool, SpooledSegment
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.recording import EndReason, RecordingSpec
@@ -210,6 +210,12 @@ async def test_media_after_a_short_pause_stands_where_it_arrived(bench: Bench):
     [segment] = bench.begun
 
     assert [ms for ms, _, _ in segment.table()] == [0, 5400]
+
+
+def test_two_workers_that_get_the_same_picture_at_once_make_two_objects():
+    runs = {run_id(UtcMicros(START_US), worker) for worker in (0, 1)}
+
+    assert len({object_key(CHANNEL, UtcMicros(START_US), run, 0) for run in runs}) == 2
 
 
 async def test_nothing_is_recorded_before_the_first_key_picture(bench: Bench):

@@ -129,7 +129,9 @@ async def test_another_picture_size_brings_a_new_init_and_a_new_run(tmp_path: Pa
         assert playable(binaries[again:]) == [i * STEP_90K for i in range(GOP, 2 * GOP)]
         assert first.end_reason is EndReason.FORMAT_CHANGED
         assert (first.width, second.width, second.n) == (160, 320, 0)
-        assert second.run == second.start_us == first.end_us
+        assert second.start_us == first.end_us
+        assert second.run // 1000 == second.start_us // 1000
+        assert second.run != first.run
         data = await rig.objects.read(second.key, 0, second.size_bytes)
         assert decoded(data) == [i * STEP_90K for i in range(GOP)]
 

@@ -54,6 +54,9 @@ makes every picture a key picture, must not grow a segment without end."""
 SEGMENT_BYTES_MAX = 2 << 30
 """Bytes of one segment: ten minutes of 25 Mbit/s; the index takes offsets below 4 GiB."""
 
+RUNS_APART_US = 1_000
+"""Room for the index of the worker; a run does not end and begin again within a millisecond."""
+
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -64,11 +67,17 @@ def object_key(channel_id: ChannelId, start_us: UtcMicros, run: UtcMicros, n: in
     return f"v1/{channel_id}/{day_path(start_us)}/{start_us}-{run}-{n}.mp4"
 
 
+def run_id(start_us: UtcMicros, worker: int) -> UtcMicros:
+    """What no other run of this channel has. A worker that is out of reach records on while another
+    one begins, and both may get the same picture in the same microsecond."""
+    return UtcMicros(start_us // RUNS_APART_US * RUNS_APART_US + worker)
+
+
 @dataclass(slots=True)
 class _Run:
     """Unbroken recording. origin_90k: decode time of its first picture. drift_us: wall - timer."""
 
-    start_us: UtcMicros
+    id: UtcMicros
     origin_90k: int
     drift_us: int
     n: int = 0
@@ -93,6 +102,7 @@ class Recorder:
     """`video` and `audio` for each access unit, `advance` when it is due, `stop` at the end.
 
     on_begin  told of each segment as it begins, with the spec; it ships the segment
+    worker    the index of ours, for what must not be made twice on this node
     """
 
     def __init__(
@@ -102,12 +112,14 @@ class Recorder:
         spool: Spool,
         clock: Clock,
         on_begin: Callable[[SpooledSegment, RecordingSpec], None],
+        worker: int = 0,
     ) -> None:
         self._channel_id = channel_id
         self._spec = spec
         self._spool = spool
         self._clock = clock
         self._on_begin = on_begin
+        self._worker = worker
         self._run: _Run | None = None
         self._open: _Open | None = None
         self._last: AccessUnit | None = None
@@ -219,7 +231,7 @@ class Recorder:
             return
         start_us = UtcMicros(key.arrival_us)
         if self._run is None:
-            self._run = _Run(start_us, key.dts_90k, self._drift_us())
+            self._run = _Run(run_id(start_us, self._worker), key.dts_90k, self._drift_us())
         elif self._last_end_us is not None:
             start_us = self._last_end_us
         init = init_segment(tracks)
@@ -247,9 +259,9 @@ class Recorder:
         sound = next((track for track in tracks if track.kind == "audio"), None)
         return SegmentHead(
             channel_id=self._channel_id,
-            key=object_key(self._channel_id, start_us, run.start_us, run.n),
+            key=object_key(self._channel_id, start_us, run.id, run.n),
             container=Container.MP4,
-            run=run.start_us,
+            run=run.id,
             n=run.n,
             start_us=start_us,
             start_90k=start_dts_90k - run.origin_90k,

@@ -3,8 +3,8 @@
 An object is published only whole, so whatever lies under a key of ours is as much of that segment
 as anybody has: it is never replaced, it is read. What an object does not know is when its pictures
 arrived: wall time is counted from the start in its key by media time, which differs from arrival by
-what the camera's clock drifts in a minute. An object that was completed from an upload that nobody finished
-may end within a box; what is whole before that is the segment.
+what the camera's clock drifts in a minute. An object that was completed from an upload that nobody
+finished may end within a box; what is whole before that is the segment.
 """
 
 from __future__ import annotations

@@ -270,7 +270,9 @@ class MediaWorker:
         if session.recorder is not None and session.recorder.spec == spec:
             return
         session.record(
-            Recorder(session.spec.channel_id, spec, self._spool, self._clock, self._ship)
+            Recorder(
+                session.spec.channel_id, spec, self._spool, self._clock, self._ship, self._index
+            )
         )
 
     async def stop_recording(self, session_id: SessionId) -> None:

@@ -58,7 +58,8 @@ class Segment:
     """One stored piece. Committed as a row only after its object is durable (invariant I1).
 
     key           `v1/{channel}/{yyyy}/{mm}/{dd}/{start_us}-{run}-{n}.mp4` (UTC day of start_us)
-    run           start_us of the run's first segment: all segments of a run share it
+    run           all segments of a run share it: start_us of the first one, to the millisecond; the
+                  last three digits are the worker's index (two may begin at the same picture)
     n             position in the run, from 0
     start_us      arrival of the first access unit
     end_us        arrival of the last access unit plus its duration: the next segment's start
