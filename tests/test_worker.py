@@ -29,8 +29,11 @@ from vsp.model.ids import SessionId, UserId, UtcMicros, ViewId, WorkerId
 from vsp.model.people import Ticket
 from vsp.model.recording import EndReason, RecordingSpec, Segment, SegmentClosed
 from vsp.model.stream import RemoteMedia, SessionSpec
+from vsp.processes import Identity, identify, myself
+from vsp.run import run_dir
+from vsp.rundir import Guard, Record, write_record
 from vsp.store import open_objects
-from vsp.worker import LateVerifier, main, server_tls
+from vsp.worker import LateVerifier, guard_of, is_abandoned, main, server_tls
 
 S1 = SessionId("s1")
 START_S = 10.0
@@ -52,11 +55,18 @@ def write_settings(config: Config, folder: Path) -> Path:
 
 @asynccontextmanager
 async def process(
-    config: Config, file: Path
+    config: Config, file: Path, **environment: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, WorkerLink]]:
     """A worker process that answers, and its node's end. Killed at the end if it is still there."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "vsp.worker", "--index", "0", "--config", str(file)
+        sys.executable,
+        "-m",
+        "vsp.worker",
+        "--index",
+        "0",
+        "--config",
+        str(file),
+        env={**os.environ, **environment},
     )
     link = WorkerLink(socket_path(config.data_dir, 0), WorkerId(0))
     try:
@@ -158,6 +168,54 @@ async def test_an_orderly_stop_makes_objects_of_everything_and_exits_with_zero(t
     assert segments[-1].end_reason is EndReason.STOPPED
     assert await decoded_times(config, segments) == [i * rig.STEP_90K for i in range(75)]
     camera.close()
+
+
+async def test_a_worker_whose_supervisor_was_killed_records_on_and_then_stops_in_order(
+    tmp_path: Path,
+):
+    config = rig.settings(tmp_path / "data")
+    node = config.node.model_copy(update={"orphan_timeout_s": 1.5})
+    config = config.model_copy(update={"node": node})
+    file = write_settings(config, tmp_path)
+    folder = run_dir(config)
+    folder.mkdir(parents=True, mode=0o700)
+    supervisor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    who = identify(supervisor.pid)
+    assert who is not None
+    write_record(folder, "worker-0", Record(myself(), who, "", True))
+    async with process(config, file, VSP_SUPERVISED_AS="worker-0") as (child, link):
+        camera = rig.Camera(await record(link))
+        supervisor.kill()
+        supervisor.wait()
+        await camera.send(75, frames_per_s=100)
+
+        assert await asyncio.wait_for(child.wait(), 10) == 0
+
+    async with process(config, file) as (_, link):
+        segments = await closed_segments(link, 2)
+    assert segments[-1].end_reason is EndReason.STOPPED
+    assert await decoded_times(config, segments) == [i * rig.STEP_90K for i in range(75)]
+    camera.close()
+
+
+def test_a_worker_that_no_supervisor_started_is_no_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("VSP_SUPERVISED_AS", raising=False)
+
+    assert guard_of(rig.settings(tmp_path)) is None
+    assert not is_abandoned(None, 1.0, 1e9)
+
+
+def test_an_orphan_is_abandoned_after_the_time_and_never_when_that_is_nought(tmp_path: Path):
+    dead = Identity(1, 0, "another boot")
+    write_record(tmp_path, "worker-0", Record(myself(), dead, "", True))
+    guard = Guard(tmp_path, "worker-0")
+
+    assert not is_abandoned(guard, 600.0, 0.0)
+    assert not is_abandoned(guard, 600.0, 600.0)
+    assert is_abandoned(guard, 600.0, 601.0)
+    assert not is_abandoned(guard, 0.0, 1e9)
 
 
 async def test_a_session_outlives_its_node_and_entries_wait_for_their_acknowledgement(

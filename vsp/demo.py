@@ -18,7 +18,7 @@ from vsp.clock import SystemIds
 from vsp.config import Config
 from vsp.model.device import NewDevice
 from vsp.model.ids import GbId
-from vsp.run import DATABASE_SETTINGS, NODE_ROLES, choose_ports, ready_file, run
+from vsp.run import DATABASE_SETTINGS, NODE_ROLES, ready_file, run
 from vsp.supervisor import Child, python
 
 PLACES = (
@@ -137,15 +137,11 @@ async def prepare(config: Config, cameras: int) -> Path:
 
 def demo(config: Config, cameras: int) -> int:
     """Run the platform with `cameras` simulated cameras and one four-channel recorder."""
-    config = choose_ports(config)
-    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = asyncio.run(prepare(config, cameras))
-    extra: Sequence[Child] = [
-        Child(
-            "simulators",
-            python("simulators", "demo", "--scenario", str(path)),
-            after=ready_file(config),
-            withheld=DATABASE_SETTINGS,
-        )
-    ]
-    return asyncio.run(run(config, NODE_ROLES, extra))
+
+    async def simulators(config: Config) -> Sequence[Child]:
+        path = await prepare(config, cameras)
+        argv = python("simulators", "demo", "--scenario", str(path))
+        after = ready_file(config)
+        return [Child("simulators", argv, after=after, withheld=DATABASE_SETTINGS)]
+
+    return asyncio.run(run(config, NODE_ROLES, simulators))

@@ -35,7 +35,7 @@ from vsp.link import WorkerLink, socket_path
 from vsp.model.ids import WorkerId
 from vsp.run import ready_file
 from vsp.seal import load_key
-from vsp.store import Store, open_store
+from vsp.store import Objects, Store, open_objects, open_store
 from vsp.supervisor import EXIT_USAGE
 from vsp.web.app import Listener, serve
 
@@ -51,6 +51,7 @@ class Node:
 
     config: Config
     store: Store
+    objects: Objects
     platform: Platform
     listener: Listener
     hasher: PasswordHasher
@@ -68,6 +69,7 @@ class Node:
         for link in self.links:
             await link.close()
         self.hasher.close()
+        await self.objects.close()
         await self.store.close()
 
     def ready_line(self) -> str:
@@ -102,6 +104,7 @@ async def start(config: Config) -> Node:
     """Open and start everything of this process. Raises VspError naming what is wrong."""
     clock, ids, metrics = SystemClock(), SystemIds(), PrometheusMetrics()
     store = await open_store(config, clock, ids)
+    objects = open_objects(config)
     links = [
         WorkerLink(socket_path(config.data_dir, index), WorkerId(index))
         for index in range(config.worker_count)
@@ -110,6 +113,7 @@ async def start(config: Config) -> Node:
     platform = compose(
         config=config,
         books=Books.of(store),
+        objects=objects,
         workers=links,
         clock=clock,
         ids=ids,
@@ -119,6 +123,7 @@ async def start(config: Config) -> Node:
         signer=load_signer(config.data_dir / "keys"),
         hasher=hasher,
     )
+    store.tell_refusals(platform.outbox.refused)
     listener = await serve(config, platform.actions)
     connect(platform, listener)
     await platform.start()
@@ -139,6 +144,7 @@ async def start(config: Config) -> Node:
     return Node(
         config=config,
         store=store,
+        objects=objects,
         platform=platform,
         listener=listener,
         hasher=hasher,

@@ -1,7 +1,8 @@
 """The composition root of a media worker process: `python -m vsp.worker --index K [--config F]`.
 
 Gives `vsp.media` what it may not import: the object store, the ticket's public key, the
-certificate. Started by the supervisor of `vsp run`; outlives the node. SIGTERM and SIGINT stop it
+certificate. Started by the supervisor of `vsp run`; outlives the node, and its supervisor too,
+until the next one adopts it or `node.orphan_timeout_s` has passed. That, SIGTERM and SIGINT stop it
 in order within `node.stop_timeout_s`: segments are closed, made objects and journaled, exit code 0.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import signal
 import ssl
 import sys
@@ -28,8 +30,10 @@ from vsp.media.machine import ThisMachine
 from vsp.media.worker import MediaWorker
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Ticket
+from vsp.run import run_dir
+from vsp.rundir import Guard
 from vsp.store import open_objects
-from vsp.supervisor import EXIT_USAGE
+from vsp.supervisor import EXIT_USAGE, SUPERVISED_AS
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +41,7 @@ CERTIFICATE_WAIT_S = 15.0
 """How long a worker that came up before its node waits for the self-signed certificate."""
 
 WATCH_S = 1.0
-"""Period at which the worker is looked at for a task that has died."""
+"""Period at which the worker is looked at for a task that has died, and for its supervisor."""
 
 
 class LateVerifier:
@@ -83,8 +87,25 @@ def calm_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def guard_of(config: Config) -> Guard | None:
+    """None for a worker that no supervisor of ours has started: it is never an orphan."""
+    name = os.environ.get(SUPERVISED_AS)
+    return Guard(run_dir(config), name) if name else None
+
+
+def is_abandoned(guard: Guard | None, timeout_s: float, now: float) -> bool:
+    """Whether there has been no supervisor for longer than that; 0 means for ever."""
+    alone_s = guard.alone_s(now) if guard is not None else 0.0
+    if not 0 < timeout_s < alone_s:
+        return False
+    log.warning("no supervisor has come, stopping", alone_s=round(alone_s, 1))
+    return True
+
+
 async def serve(config: Config, index: int) -> None:
-    """Run worker `index` until a signal. Raises VspError when it cannot start or go on."""
+    """Run worker `index` until a signal, or until nobody has wanted it for long enough. Raises
+    VspError when it cannot start or go on."""
+    guard = guard_of(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,6 +121,8 @@ async def serve(config: Config, index: int) -> None:
                 failure = worker.failed()
                 if failure is not None:
                     raise Unavailable(f"media worker {index} cannot go on: {failure!r}")
+                if is_abandoned(guard, config.node.orphan_timeout_s, clock.monotonic()):
+                    break
                 await _wait(stop, WATCH_S)
         log.info("media worker stopped", worker=index)
     finally:

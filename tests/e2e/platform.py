@@ -20,11 +20,17 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from vsp.rundir import leftovers
+from vsp.supervisor import end
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
 POLL_S = 0.1
+
+ORPHANS_STOP_S = 5.0
+"""As long as `vsp run` itself would give them, and a second for a busy machine."""
 
 CLIPS = ROOT / ".cache"
 """Encoded loops are shared by all runs: they depend on nothing but their parameters."""
@@ -68,12 +74,14 @@ class Platform:
         self,
         folder: Path,
         *,
+        module: str = "vsp",
         command: Sequence[str] = ("run",),
         settings: dict[str, str] | None = None,
         port_first: int = 30000,
         workers: int = 2,
     ) -> None:
         self.folder = folder
+        self.module = module
         self.command = command
         self.settings = {
             "VSP_NODE__DATA_DIR": str(folder / "data"),
@@ -106,6 +114,12 @@ class Platform:
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
+        await self._end_orphans()
+
+    async def _end_orphans(self) -> None:
+        """Workers outlive a supervisor that was killed; nothing outlives a test."""
+        run_dir = self.data / "run"
+        await end(run_dir, leftovers(run_dir), ORPHANS_STOP_S)
 
     async def start(self, timeout_s: float = 120.0) -> None:
         """Start and wait for the ready line; sign in with the password it carries, if it does."""
@@ -114,7 +128,7 @@ class Platform:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "vsp",
+                self.module,
                 *self.command,
                 cwd=ROOT,
                 env={**os.environ, **self.settings},
@@ -163,10 +177,29 @@ class Platform:
             except TimeoutError:
                 self.process.kill()
                 await self.process.wait()
+                await self._end_orphans()
+        self._let_go()
+        return time.monotonic() - began
+
+    async def lose_supervisor(self) -> None:
+        """SIGKILL `vsp run` and wait for the node, which ends with it; the workers go on."""
+        node = self.pid("node")
+        assert self.process is not None
+        assert node is not None
+        self.process.kill()
+        await self.process.wait()
+        self._let_go()
+
+        async def gone() -> bool:
+            return not runs(node)
+
+        await until("the node ends with its supervisor", gone, 15)
+
+    def _let_go(self) -> None:
+        """Of the pipe of a process that has ended; others may still hold its other end."""
         transport = getattr(self.process, "_transport", None)
         if transport is not None:
             transport.close()
-        return time.monotonic() - began
 
     # ---- the API -------------------------------------------------------------------------
 
@@ -175,6 +208,9 @@ class Platform:
 
     async def post(self, path: str, body: object = None) -> Answer:
         return await self._request("POST", path, json=body or {})
+
+    async def patch(self, path: str, body: object) -> Answer:
+        return await self._request("PATCH", path, json=body)
 
     async def delete(self, path: str) -> Answer:
         return await self._request("DELETE", path)

@@ -2,7 +2,8 @@
 
 SQLite (embedded default): one file in WAL mode with one writing connection and a few reading ones;
 `synchronous=FULL`, because a row that was acknowledged must survive a power cut. PostgreSQL: one
-pool. Nothing outside this file and the migrations asks which of the two it is.
+pool, `synchronous_commit=on` for the same reason. Nothing outside this file and the migrations asks
+which of the two it is.
 
     async with database.write() as connection: ...   # one transaction, committed on leaving
     async with database.read() as connection: ...    # one snapshot, never waits for a writer
@@ -28,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from vsp.clock import MICROS
-from vsp.errors import Conflict, DataLoss, Internal, Invalid, Unavailable
+from vsp.errors import Conflict, DataLoss, Internal, Invalid, Unavailable, VspError
 from vsp.ports import Clock
 
 BUSY_TIMEOUT_MS = 10_000
@@ -61,10 +62,12 @@ class Database(ABC):
     """A database that is open. `name` is SQLAlchemy's word for the dialect.
 
     migrates_itself   whether opening the store may change its schema: nobody else uses it
+    on_refused        told of each write that the database did not take, whoever asked for it
     """
 
     name: str
     migrates_itself: bool
+    on_refused: Callable[[VspError], None] | None = None
 
     @abstractmethod
     def reading_engine(self) -> AsyncEngine: ...
@@ -110,9 +113,14 @@ class Database(ABC):
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A connection inside one transaction, durable when the block is left without error."""
-        with self.errors():
-            async with self.writing_engine().begin() as connection:
-                yield connection
+        try:
+            with self.errors():
+                async with self.writing_engine().begin() as connection:
+                    yield connection
+        except (Unavailable, DataLoss) as error:
+            if self.on_refused is not None:
+                self.on_refused(error)
+            raise
 
     async def close(self) -> None:
         """Close every connection."""
@@ -301,8 +309,13 @@ class PostgresDatabase(Database):
             connect_args={
                 "timeout": CONNECT_TIMEOUT_S,
                 "command_timeout": COMMAND_TIMEOUT_S,
-                # Plans of ours are short; compiling them costs more than running them.
-                "server_settings": {"application_name": "vsp", "jit": "off"},
+                "server_settings": {
+                    "application_name": "vsp",
+                    # Plans of ours are short; compiling them costs more than running them.
+                    "jit": "off",
+                    # A committed row is durable (I1), whatever this server or role has as default.
+                    "synchronous_commit": "on",
+                },
             },
             **pool,
         )
