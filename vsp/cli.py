@@ -82,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("audit", _audit, "Verify the audit chain.")
     sub.add_argument("act", choices=["verify"])
+
+    sub = add("check", _check, "Check that rows and objects agree; goes on where it was stopped.")
+    sub.add_argument(
+        "--level",
+        default="presence",
+        choices=["presence", "size", "hash"],
+        help="names (default), names and sizes, or every byte",
+    )
+    sub.add_argument("--mend", action="store_true", help="mend what loses nothing; deletes nothing")
+    sub.add_argument("--fresh", action="store_true", help="begin anew")
+    sub.add_argument("--json", action="store_true", help="the result as one JSON object")
     return parser
 
 
@@ -144,6 +155,16 @@ def _config(words: argparse.Namespace) -> int:
         _load(words)
         print("settings are good")
     return 0
+
+
+def _check(words: argparse.Namespace) -> int:
+    from vsp import checking, logs
+    from vsp.retention.check import Level
+
+    settings = _load(words)
+    logs.set_up(settings.log, "check")
+    wish = checking.Wish(Level(words.level), words.mend, words.fresh, words.json)
+    return asyncio.run(checking.check(settings, wish))
 
 
 def _audit(words: argparse.Namespace) -> int:

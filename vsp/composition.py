@@ -6,24 +6,31 @@ world has its own (simulators/world).
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from vsp.access.passwords import PasswordHasher
 from vsp.access.ticket import TicketSigner
 from vsp.actions.alarms import Alarm, Alarms
 from vsp.actions.assemble import Actions, Books, assemble
+from vsp.actions.outbox import SETTLE_S, Outbox, PatientChangeLog, PatientStreamBook
 from vsp.actions.presence import ChannelPresence
 from vsp.actions.recording import Archivist, Recorder
 from vsp.actions.streams import StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.config import Config
 from vsp.jobs import every
+from vsp.media.salvage import read_segment
 from vsp.model.device import Candidate, CatalogDiff, Channel, Presence
-from vsp.model.ids import DeviceId
+from vsp.model.ids import DeviceId, WorkerId
+from vsp.model.people import Action
 from vsp.model.recording import RecordingSpec
-from vsp.model.stream import StreamState, ViewEnded
-from vsp.ports import Clock, Ids, MediaControl, Metrics
+from vsp.model.stream import SessionStatus, StreamState, ViewEnded
+from vsp.ports import Clock, Ids, MediaControl, Metrics, ObjectStore
+from vsp.retention.check import Sources
+from vsp.retention.claims import WorkerClaims
+from vsp.retention.reconcile import Reconciler
 from vsp.sip.endpoint import Sockets
 from vsp.sip.service import SignalService
 
@@ -48,17 +55,20 @@ class Platform:
     """Everything that decides. `connect`, then `start`, then run the `jobs`."""
 
     books: Books
+    outbox: Outbox
     signal: SignalService
     pool: WorkerPool
     streams: StreamManager
     recorder: Recorder
     archivist: Archivist
+    reconciler: Reconciler
     alarms: Alarms
     channels: ChannelPresence
     actions: Actions
 
     async def start(self) -> None:
         """Take over what an earlier process left, then open signalling and follow the workers."""
+        await self.alarms.database(self.outbox.trouble)
         self.signal.restore(await self.streams.restore())
         await self.signal.start()
         self.pool.start()
@@ -67,6 +77,8 @@ class Platform:
         """What runs for ever."""
         return (
             self.recorder.run(),
+            self.reconciler.run(),
+            every(SETTLE_S, "write what is owed", self.outbox.settle),
             every(ENFORCE_S, "enforce rights", self.actions.views.enforce),
         )
 
@@ -76,12 +88,14 @@ class Platform:
         await self.pool.close()
         await self.streams.close()
         await self.signal.close()
+        await self.outbox.close()
 
 
 def compose(
     *,
     config: Config,
     books: Books,
+    objects: ObjectStore,
     workers: Sequence[MediaControl],
     clock: Clock,
     ids: Ids,
@@ -93,6 +107,13 @@ def compose(
     sockets: Sockets | None = None,
 ) -> Platform:
     """Wire them. Nothing runs yet."""
+    outbox = Outbox()
+    books = replace(
+        books,
+        changes=PatientChangeLog(books.changes, outbox),
+        streams=PatientStreamBook(books.streams, outbox),
+    )
+    books.audit.keep_endings(outbox.write)
     pool = WorkerPool(workers)
     signal = SignalService(
         config.sip,
@@ -140,18 +161,45 @@ def compose(
     )
     return Platform(
         books=books,
+        outbox=outbox,
         signal=signal,
         pool=pool,
         streams=streams,
         recorder=recorder,
         archivist=Archivist(
-            segments=books.segments, changes=books.changes, pool=pool, metrics=metrics
+            segments=books.segments,
+            changes=books.changes,
+            outbox=outbox,
+            pool=pool,
+            metrics=metrics,
         ),
+        reconciler=_reconciler(config, books, objects, workers, clock, metrics),
         alarms=actions.alarms,
         channels=ChannelPresence(
             books.devices, books.changes, clock, lambda device_id: signal.presence(device_id)[0]
         ),
         actions=actions,
+    )
+
+
+def _reconciler(
+    config: Config,
+    books: Books,
+    objects: ObjectStore,
+    workers: Sequence[MediaControl],
+    clock: Clock,
+    metrics: Metrics,
+) -> Reconciler:
+    sources = Sources(
+        segments=books.segments,
+        objects=objects,
+        audit=books.audit,
+        claims=WorkerClaims(workers, clock, config.recording.reconcile_grace_s),
+        facts=partial(read_segment, objects),
+        acting=partial(books.audit.act, None, Action.STORE_MEND, who="reconciler"),
+    )
+    return Reconciler(
+        sources=sources, clock=clock, metrics=metrics, period_s=config.recording.reconcile_s
     )
 
 
@@ -181,14 +229,20 @@ def connect(platform: Platform, news: News) -> None:
             }
         )
 
+    async def worker_adopted(worker_id: WorkerId, sessions: Sequence[SessionStatus]) -> None:
+        await streams.worker_adopted(worker_id, sessions)
+        recorder.worker_adopted()
+
     async def view_ended(event: ViewEnded) -> None:
         await streams.view_ended(event.view_id, event.cause)
 
     streams.on_state = stream_state
     recorder.on_recording = recording
     platform.alarms.on_alarm = alarm
+    platform.outbox.on_trouble = platform.alarms.database
+    platform.reconciler.on_lost = platform.alarms.objects
     platform.actions.channels.on_plan_changed = recorder.nudge
-    pool.on_adopted = streams.worker_adopted
+    pool.on_adopted = worker_adopted
     pool.on_lost = streams.worker_lost
     pool.on_session = streams.session_changed
     pool.on_view_ended = view_ended
@@ -200,11 +254,15 @@ def connect(platform: Platform, news: News) -> None:
 def _connect_signalling(platform: Platform, news: News) -> None:
     signal, streams, recorder = platform.signal, platform.streams, platform.recorder
 
+    def channels_follow(device_id: DeviceId, evidence: str) -> None:
+        follow = partial(platform.channels.follow, device_id, evidence)
+        news.spawn(platform.outbox.write(f"channels of {device_id}", follow))
+
     def presence(device_id: DeviceId, state: Presence, evidence: str) -> None:
         news.publish(
             {"type": "presence", "device": device_id, "presence": state, "evidence": evidence}
         )
-        news.spawn(platform.channels.follow(device_id, evidence))
+        channels_follow(device_id, evidence)
         if state is Presence.ONLINE:
             recorder.device_online(device_id)
         else:
@@ -220,7 +278,7 @@ def _connect_signalling(platform: Platform, news: News) -> None:
                 "complete": diff.complete,
             }
         )
-        news.spawn(platform.channels.follow(device_id, "catalogue"))
+        channels_follow(device_id, "catalogue")
         recorder.nudge()
 
     def candidates(seen: Sequence[Candidate]) -> None:

@@ -97,7 +97,7 @@ class MediaConfig(Section):
         1 << 20, ge=65536, description="SO_RCVBUF of each UDP media port."
     )
     drain_interval_ms: float = Field(
-        60.0, ge=1, le=200, description="Period at which unwatched streams are read."
+        100.0, ge=1, le=200, description="Period at which unwatched streams are read."
     )
     first_packet_timeout_s: float = Field(
         10.0, gt=0, description="Wait for the first packet after the answer."
@@ -159,6 +159,15 @@ class RecordingConfig(Section):
     fsync_interval_s: float = Field(1.5, gt=0, le=10, description="Longest unsynced spool time.")
     spool_bytes_max: int = Field(
         8 << 30, ge=64 << 20, description="Spool of one worker before recording is refused."
+    )
+    reconcile_s: float = Field(
+        600.0, ge=1, description="Period at which rows and objects are brought together."
+    )
+    reconcile_grace_s: float = Field(
+        900.0,
+        ge=0,
+        description="Age below which an object or upload without an owner is left alone; more than "
+        "the longest segment.",
     )
 
 

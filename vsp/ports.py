@@ -7,7 +7,7 @@ implementation passes. All times are `UtcMicros` unless named `now` (monotonic s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -223,6 +223,10 @@ class SegmentIndex(Protocol):
         """Every row, in the order of keys (by code point): the first `limit` behind `after`."""
         ...
 
+    async def count(self) -> int:
+        """Rows in all. It may take seconds: for those who are going to walk over every one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -284,7 +288,14 @@ class ObjectStore(Protocol):
         """Exactly `length` bytes, or DataLoss; NotFound when there is no such object."""
         ...
 
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]: ...
+    def list(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
+        """Objects whose keys begin so, those behind `after` only; metadata is left empty.
+
+        Folder by folder, in the order of keys within each. Folders of one level are in that order
+        too when no name of them begins another's, as with those of our own keys.
+        """
+        ...
+
     async def delete(self, key: str) -> None: ...
 
 
@@ -306,7 +317,19 @@ class AuditEntry(Protocol):
     def note(self, detail: str) -> None: ...
 
 
+Write = Callable[[], Awaitable[None]]
+"""A write that can be tried again."""
+
+Keep = Callable[[str, Write], Awaitable[None]]
+"""Keeps a write under a name, and tries it until it is taken."""
+
+
 class AuditLog(Protocol):
+    def keep_endings(self, keep: Keep) -> None:
+        """Whom to give an ending row that cannot be written now. An opening row has no second try:
+        without it there is no act."""
+        ...
+
     def act(
         self,
         actor: Actor | None,
@@ -437,8 +460,11 @@ class MediaControl(Protocol):
     async def stop_recording(self, session_id: SessionId) -> None: ...
     async def open_view(self, spec: ViewSpec) -> ViewEndpoint: ...
     async def close_view(self, view_id: ViewId, cause: str) -> None: ...
-    async def keep_views(self, view_ids: Sequence[ViewId]) -> None:
-        """Close every view but these: those of a node that is gone have nobody who judges them."""
+    async def keep_views(self, view_ids: Sequence[ViewId]) -> Sequence[ViewId]:
+        """Close every view but these: those of a node that is gone have nobody who judges them.
+
+        Returns which of these there are: the others ended with an earlier life of the worker.
+        """
         ...
 
     async def feed_segments(
@@ -450,14 +476,18 @@ class MediaControl(Protocol):
     async def sessions(self) -> Sequence[SessionStatus]: ...
     async def open_segments(self) -> Sequence[OpenSegment]: ...
     async def held_keys(self) -> Sequence[str]:
-        """Objects that this worker is still at work on, up to the commit of their rows."""
+        """Objects that this worker is still at work on, up to the commit of their rows.
+
+        What is not named here, and existed when it was asked for, the worker will never touch. So
+        it waits until the spool of an earlier life is read; Unavailable while it cannot know.
+        """
         ...
 
     async def acknowledge(self, seq: int) -> None:
         """Rows up to and including `seq` are committed; the journal may forget them."""
         ...
 
-    def events(self) -> AsyncIterator[WorkerEvent]:
+    def events(self) -> AsyncGenerator[WorkerEvent, None]:
         """Unacknowledged entries and the present troubles first, then everything as it happens."""
         ...
 

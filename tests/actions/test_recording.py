@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from tests.actions.scripted import (
     Changes,
     Counting,
@@ -15,12 +17,13 @@ from tests.actions.scripted import (
 )
 from tests.e2e.platform import until
 from vsp.actions.attempts import LegFailed
+from vsp.actions.outbox import Outbox
 from vsp.actions.recording import Archivist, Recorder
 from vsp.actions.streams import StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import MediaConfig
-from vsp.errors import Unavailable
+from vsp.errors import Exhausted, Unavailable
 from vsp.model.device import RecordPlan
 from vsp.model.ids import ChannelId, UtcMicros, ViewId, WorkerId
 from vsp.model.recording import Container, EndReason, RecordingSpec, Segment, SegmentClosed
@@ -107,6 +110,26 @@ async def test_an_offline_device_is_a_gap_with_its_cause_and_no_invite():
     await room.streams.close()
 
 
+async def test_a_worker_that_is_back_is_asked_at_once_whatever_the_one_before_said():
+    room = Room()
+    place = room.streams._pool.place
+
+    def nobody_answers() -> Worker:
+        raise Exhausted("no media worker answers")
+
+    room.streams._pool.place = nobody_answers  # type: ignore[assignment,method-assign]
+    await room.recorder.reconcile()
+    assert room.states() == [("gap", "worker_lost")]
+    room.streams._pool.place = place  # type: ignore[method-assign]
+    await room.recorder.reconcile()
+    assert not room.signal.invites, "not before the pause is over"
+
+    room.recorder.worker_adopted()
+    await room.reconcile_until("recording")
+
+    await room.streams.close()
+
+
 async def test_a_stream_that_falls_silent_is_a_gap_until_it_flows_again():
     room = Room()
     await room.reconcile_until("recording")
@@ -143,6 +166,18 @@ async def test_a_refused_channel_is_tried_again_with_growing_pauses():
     assert len(room.signal.invites) == 2, "the second pause is longer"
     room.clock.now += 5.1
     await refused(3)
+    await room.streams.close()
+
+
+async def test_a_stream_that_flowed_and_was_lost_with_its_worker_is_brought_up_at_once():
+    room = Room()
+    await room.reconcile_until("recording")
+
+    await room.streams.worker_adopted(room.worker.worker_id, [])
+    assert room.streams.stream_of(PLANNED.id) is None
+    await room.reconcile_until("recording")
+
+    assert len(room.signal.invites) == 2, "although no time has passed"
     await room.streams.close()
 
 
@@ -247,9 +282,13 @@ class AckingWorker(Worker):
         self.fed.append((segments, until_us))
 
 
-def archive(index: Index, worker: AckingWorker, changes: Changes) -> Archivist:
+def archive(
+    index: Index, worker: AckingWorker, changes: Changes, outbox: Outbox | None = None
+) -> Archivist:
     pool = WorkerPool([worker])
-    return Archivist(segments=index, changes=changes, pool=pool, metrics=Counting())
+    return Archivist(
+        segments=index, changes=changes, outbox=outbox or Outbox(), pool=pool, metrics=Counting()
+    )
 
 
 async def test_the_row_is_committed_before_the_worker_may_forget():
@@ -261,16 +300,60 @@ async def test_the_row_is_committed_before_the_worker_may_forget():
     assert order == ["row", "ack 7"]
 
 
-async def test_a_row_that_cannot_be_committed_is_not_acknowledged():
+async def test_a_row_that_cannot_be_committed_is_acknowledged_when_it_is():
     order: list[str] = []
-    archivist = archive(Index(order, refuses=True), AckingWorker(order), Changes())
+    index, outbox = Index(order, refuses=True), Outbox()
+    archivist = archive(index, AckingWorker(order), Changes(), outbox)
 
-    try:
+    for seq in (7, 8):
+        await archivist.segment_closed(WorkerId(0), SegmentClosed(seq, segment(seq * 1_000)))
+    await outbox.settle()
+    assert order == []
+
+    index.refuses = False
+    await outbox.settle()
+    assert order == ["row", "ack 7", "row", "ack 8"]
+
+
+async def test_a_segment_that_is_told_again_while_its_row_is_owed_is_owed_once():
+    order: list[str] = []
+    index, outbox = Index(order, refuses=True), Outbox()
+    archivist = archive(index, AckingWorker(order), Changes(), outbox)
+    for _ in range(2):
         await archivist.segment_closed(WorkerId(0), SegmentClosed(7, segment(1_000)))
-    except Unavailable:
-        order.append("refused")
 
-    assert order == ["refused"]
+    index.refuses = False
+    await outbox.settle()
+
+    assert order == ["row", "ack 7"]
+
+
+async def test_a_segment_beyond_what_can_be_owed_is_never_acknowledged_by_a_later_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("vsp.actions.outbox.OWED_MAX", 1)
+    order: list[str] = []
+    index, outbox = Index(order, refuses=True), Outbox()
+    archivist = archive(index, AckingWorker(order), Changes(), outbox)
+    asked: list[WorkerId] = []
+    monkeypatch.setattr(archivist._pool, "ask_again", asked.append)
+
+    async def close(seq: int) -> None:
+        await archivist.segment_closed(WorkerId(0), SegmentClosed(seq, segment(seq * 1_000)))
+
+    for seq in (1, 2):
+        await close(seq)
+    index.refuses = False
+    await close(3)
+    assert (order, asked) == ([], [])
+
+    await outbox.settle()
+    await close(4)
+    assert (order, asked) == (["row", "ack 1"], [WorkerId(0)])
+
+    for seq in (2, 3, 4):
+        await close(seq)
+    assert order[2:] == ["row", "ack 2", "row", "ack 3", "row", "ack 4"]
 
 
 async def test_a_playback_in_a_gap_is_fed_the_next_segment_there_is():

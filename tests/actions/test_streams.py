@@ -330,6 +330,21 @@ async def test_a_stream_that_is_opened_while_its_worker_is_adopted_stays(bench: 
     assert bench.streams.stream_of(channel(2).id) is not None
 
 
+async def test_a_session_whose_worker_never_heard_of_the_answer_is_begun_anew(bench: Bench):
+    await bench.ledger.save(OLD_ROW)
+    bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
+    await bench.streams.restore()
+
+    unbound = replace(_status("s1", "c1"), state=StreamState.SIGNALLING)
+    await bench.streams.worker_adopted(WorkerId(0), [unbound])
+    await bench.wait_for(lambda: bench.signal.byes)
+    await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.signal.invites)
+
+    assert bench.worker.closed == [("s1", "worker: not asked for any more")]
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["old-call"]
+
+
 async def test_a_worker_is_adopted_while_the_database_refuses(bench: Bench):
     await bench.ledger.save(OLD_ROW)
     await bench.streams.restore()

@@ -32,8 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "link": GROUND,
     "seal": GROUND,
     "logs": GROUND,
-    "supervisor": GROUND,
-    "run": GROUND | {"supervisor"},
+    "processes": GROUND,
+    "rundir": GROUND | {"processes"},
+    "supervisor": GROUND | {"processes", "rundir"},
+    "run": GROUND | {"logs", "rundir", "supervisor"},
     "sip": GROUND,
     "media": GROUND | {"link"},
     "access": GROUND,
@@ -46,7 +48,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Parts of vsp; those that are not named are roots and may import everything but a node."""
 
-ROOTS = {"node", "composition", "worker", "administer", "demo", "doctor", "cli", "__main__"}
+ROOTS = {
+    "node",
+    "composition",
+    "worker",
+    "administer",
+    "checking",
+    "demo",
+    "doctor",
+    "cli",
+    "__main__",
+}
 
 IMPURE = {
     "asyncio",
@@ -103,6 +115,9 @@ SHARED_WITH_SIMULATORS = (
 
 WORLD = ROOT / "simulators/world"
 """The stage on which the platform itself plays; its cameras are the simulators' own as ever."""
+
+CRASHING = ROOT / "simulators/crashing.py"
+"""Runs a process of the platform that is to be killed; it knows the names of points, no codec."""
 
 
 def python_files(folder: str) -> Iterator[Path]:
@@ -264,9 +279,31 @@ def test_simulators_share_the_transaction_core_and_no_codec():
         for line, module in imports(path)
         if touches(module, "vsp")
         and not any(touches(module, shared) for shared in SHARED_WITH_SIMULATORS)
+        and not (path == CRASHING and touches(module, "vsp.faults"))
     ]
 
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_product_reaches_its_named_points_and_can_lay_no_plan():
+    """Neither a setting nor the environment nor a call of vsp/ can make a point do anything: what
+    vsp/ takes of vsp/faults.py is a name and a call without effect."""
+    wrong = [
+        f"{where(path, line)} imports {module}"
+        for path in python_files("vsp")
+        for line, module in imports(path)
+        if touches(module, "vsp.faults") and module not in {"vsp.faults.Point", "vsp.faults.reach"}
+    ]
+    asks = {module for _, module in imports(ROOT / "vsp/faults.py")}
+
+    assert not wrong, "\n".join(wrong)
+    assert asks == {"__future__.annotations", "collections.abc.Callable", "enum.StrEnum"}
+
+
+def test_a_process_of_the_product_has_no_plan():
+    code = "import vsp.node, vsp.worker, vsp.faults; assert vsp.faults._plan is None"
+
+    assert "simulators" not in {name.partition(".")[0] for name in loaded_with(code)}
 
 
 def loaded_with(statement: str) -> set[str]:

@@ -11,7 +11,7 @@ from vsp.config import Config
 from vsp.errors import Conflict, DataLoss, Denied, Internal, Unavailable
 from vsp.model.changes import AuditRow
 from vsp.model.people import Action, Actor
-from vsp.ports import PageRequest
+from vsp.ports import PageRequest, Write
 from vsp.store import Store
 from vsp.store.audit import FIRST_HASH, row_hash
 from vsp.store.engine import open_database
@@ -139,6 +139,44 @@ async def test_what_cannot_be_closed_keeps_its_own_outcome(config: Config, store
     await rewrite(config, "ALTER TABLE elsewhere RENAME TO audit")
     [row] = await all_rows(store)
     assert row.phase == "opened"
+
+
+async def test_an_end_that_is_refused_is_written_later_with_its_own_time_and_outcome(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    owed: list[Write] = []
+    full = False
+    append = store.audit._append
+
+    async def keep(name: str, write: Write) -> None:
+        owed.append(write)
+
+    async def append_with_room(draft: AuditRow, again: bool = False) -> None:
+        if full:
+            raise Unavailable("no space left")
+        await append(draft, again)
+
+    monkeypatch.setattr(store.audit, "_append", append_with_room)
+
+    store.audit.keep_endings(keep)
+    async with store.audit.act(ACTOR, Action.VIEW_LIVE, "channel:c1") as entry:
+        entry.note("closed by its viewer")
+        full = True
+    full = False
+    ended_us = clock.now_us()
+    clock.advance(60)
+    async with store.audit.act(ACTOR, Action.LIST, "devices"):
+        pass
+
+    [write] = owed
+    for _ in range(2):  # the answer of the first try may have been lost
+        await write()
+
+    ends = [row for row in await all_rows(store) if row.subject == "channel:c1"][1:]
+    assert [(row.phase, row.result, row.detail, row.at_us) for row in ends] == [
+        ("ended", "ok", "closed by its viewer", ended_us)
+    ]
+    assert await store.audit.verify() == 4
 
 
 async def test_acts_at_once_are_one_chain_without_holes(store: Store):

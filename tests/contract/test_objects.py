@@ -259,6 +259,26 @@ async def test_lists_are_by_prefix_and_in_order_within_a_folder(objects: Objects
     assert sized == ObjectInfo(prefix + "a/2/x", 5, {})
 
 
+async def test_a_list_goes_on_behind_any_text(objects: Objects, prefix: str):
+    names = ["a/08/1", "a/08/2", "a/09/1", "a/10/1", "b/01/1", "b/01/2"]
+    for name in names:
+        await objects.put(prefix + name, b"x", {})
+
+    async def behind(after: str, under: str = "") -> list[str]:
+        found = [info.key async for info in objects.list(prefix + under, prefix + after)]
+        return [key.removeprefix(prefix) for key in found]
+
+    assert await behind("") == names
+    assert await behind("a/08/1") == names[1:], "the key itself is behind us"
+    assert await behind("a/08/1-was-here") == names[1:]
+    assert await behind("a/08/9") == names[2:]
+    assert await behind("a/1") == names[3:]
+    assert await behind("a/10/1", "a/") == []
+    assert await behind("a/09/1", "a/") == ["a/10/1"]
+    assert await behind("a/09/1", "b/") == names[4:]
+    assert await behind("b/01/2") == []
+
+
 async def test_a_deleted_object_is_gone_and_deleting_twice_is_nothing(
     objects: Objects, prefix: str
 ):

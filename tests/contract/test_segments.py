@@ -158,6 +158,15 @@ async def test_a_walk_begins_behind_any_text_and_holds_no_more_than_asked(store:
     assert await keys("", 0) == await keys("", -1) == []
 
 
+async def test_rows_are_counted(store: Store):
+    assert await store.segments.count() == 0
+
+    await store.segments.commit([segment(n) for n in range(3)])
+    await store.segments.commit([segment(n) for n in range(1, 5)])
+
+    assert await store.segments.count() == 5
+
+
 async def test_a_walk_meets_what_was_committed_ahead_of_it(store: Store):
     await store.segments.commit([segment(n, key=f"v1/{n}") for n in (2, 6)])
     [first] = await store.segments.walk("", 1)

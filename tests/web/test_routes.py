@@ -12,6 +12,10 @@ from vsp.web.routes import PREFIX, ROUTES, Public, Route
 PUBLIC = {("GET", f"{PREFIX}/health"), ("POST", f"{PREFIX}/session")}
 
 
+WITHOUT_ROUTE = {Action.STORE_MEND}
+"""Only audited: the platform mends by itself, and `vsp check --mend` beside it."""
+
+
 def concrete(route: Route) -> str:
     return re.sub(r"\{\w+\}", "34020000001320000001", route.path)
 
@@ -24,7 +28,9 @@ def test_only_sign_in_and_health_are_public():
 
 
 def test_every_action_guards_some_route():
-    assert {route.access for route in ROUTES if isinstance(route.access, Action)} == set(Action)
+    guarding = {route.access for route in ROUTES if isinstance(route.access, Action)}
+
+    assert guarding == set(Action) - WITHOUT_ROUTE
 
 
 @pytest.mark.parametrize("access", [None, "", "list", True])

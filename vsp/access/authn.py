@@ -15,11 +15,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import structlog
+
 from vsp.access.passwords import PasswordHasher, check_password, generate_password
-from vsp.errors import Denied, Invalid
+from vsp.errors import Denied, Invalid, Unavailable
 from vsp.model.ids import UserId, UtcMicros
 from vsp.model.people import Actor, Role, User
 from vsp.ports import Clock, Ids, People, WebSession
+
+log = structlog.get_logger(__name__)
 
 MICROS = 1_000_000
 
@@ -80,6 +84,7 @@ class Authenticator:
         self._ids = ids
         self._rules = rules
         self._trying: Counter[str] = Counter()
+        self._unwritten: dict[str, UtcMicros] = {}
 
     async def sign_in(self, name: str, password: str, address: str) -> SignedIn:
         """Open a session. Raises SignInNeeded, always with the same words."""
@@ -145,9 +150,19 @@ class Authenticator:
         session, user = await self.session(hash_token(token))
         now_us = self._clock.now_us()
         if now_us - session.seen_at_us >= TOUCH_EVERY_S * MICROS:
-            await self._people.touch_session(session.token_hash, now_us)
             session = replace(session, seen_at_us=now_us)
+            await self._touch(session)
         return Actor(user, session.token_hash, address), session
+
+    async def _touch(self, session: WebSession) -> None:
+        """Write down its use. Who is signed in must be able to look, most of all when a disk is
+        full, so a use that cannot be written counts in this process all the same."""
+        try:
+            await self._people.touch_session(session.token_hash, session.seen_at_us)
+            self._unwritten.pop(session.token_hash, None)
+        except Unavailable as error:
+            log.warning("use of a session not written", error=error.message)
+            self._unwritten[session.token_hash] = session.seen_at_us
 
     async def session(self, session_id: str) -> tuple[WebSession, User]:
         """A session that has not ended, without counting as use. An outlived one is removed."""
@@ -155,7 +170,10 @@ class Authenticator:
         if found is None:
             raise SignInNeeded("the session is unknown or has ended", next_step="sign in again")
         session, user = found
+        used_us = self._unwritten.get(session_id, session.seen_at_us)
+        session = replace(session, seen_at_us=max(session.seen_at_us, used_us))
         if self._clock.now_us() >= self.ends_at_us(session):
+            self._unwritten.pop(session_id, None)
             await self._people.end_sessions(token_hash=session.token_hash)
             raise SignInNeeded("the session has ended", next_step="sign in again")
         if not user.enabled:

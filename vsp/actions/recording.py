@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from vsp.actions.attempts import LegFailed
+from vsp.actions.outbox import Outbox
 from vsp.actions.streams import Stream, StreamManager
 from vsp.actions.workers import WorkerPool
-from vsp.errors import VspError
+from vsp.errors import Exhausted, VspError
 from vsp.faults import Point, reach
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import Channel, Presence
-from vsp.model.ids import ChannelId, WorkerId
-from vsp.model.recording import EndReason, GapCause, RecordingSpec, SegmentClosed
+from vsp.model.ids import ChannelId, UtcMicros, WorkerId
+from vsp.model.recording import EndReason, GapCause, RecordingSpec, Segment, SegmentClosed
 from vsp.model.stream import Leg, SegmentsWanted, StreamState
 from vsp.ports import ChangeLog, Clock, DeviceBook, Metrics, SegmentIndex, SignalControl
 
@@ -50,6 +52,12 @@ GAP_OF_LEG: dict[Leg, GapCause] = {
     Leg.NOT_DECODABLE: GapCause.NO_MEDIA,
     Leg.WORKER: GapCause.WORKER_LOST,
 }
+
+GAP_OF_END: dict[EndReason, tuple[GapCause, str]] = {
+    EndReason.WORKER_LOST: (GapCause.WORKER_LOST, "finished from the spool"),
+    EndReason.STORAGE_FAILURE: (GapCause.STORAGE_FAILURE, "the spool took no more"),
+}
+"""What a worker's own word on the end of a segment says of the seconds after it."""
 
 RECORDING = "recording"
 GAP = "gap"
@@ -89,14 +97,20 @@ class Recorder:
     def nudge(self, channel_id: ChannelId | None = None) -> None:
         """Look now. Naming a channel also forgives its past refusals."""
         if channel_id is not None:
-            self._retry_at.pop(channel_id, None)
-            self._pause_s.pop(channel_id, None)
+            self._forgive(channel_id)
         self._nudged.set()
 
     def device_online(self, device_id: str) -> None:
         for channel in self._planned.values():
             if channel.device_id == device_id:
                 self.nudge(channel.id)
+        self._nudged.set()
+
+    def worker_adopted(self) -> None:
+        """Who waits may have been refused by a worker, or have lost one before a picture came: what
+        ended with it is asked for at once."""
+        self._retry_at.clear()
+        self._pause_s.clear()
         self._nudged.set()
 
     def is_recording(self, channel_id: ChannelId) -> bool:
@@ -160,6 +174,10 @@ class Recorder:
         self._retry_at[channel_id] = self._clock.monotonic() + pause_s
         self._pause_s[channel_id] = min(pause_s * 2, BACKOFF_MAX_S)
 
+    def _forgive(self, channel_id: ChannelId) -> None:
+        self._retry_at.pop(channel_id, None)
+        self._pause_s.pop(channel_id, None)
+
     async def _stop(self, channel: Channel) -> None:
         stream = self._recording.pop(channel.id, None)
         if stream is not None:
@@ -176,7 +194,7 @@ class Recorder:
         stream = self._streams.stream_of(channel.id)
         presence, _ = self._signal.presence(channel.device_id)
         if stream is not None and stream.state is StreamState.FLOWING:
-            self._pause_s.pop(channel.id, None)
+            self._forgive(channel.id)
             await self._set(channel, RECORDING, "", "")
         elif presence is not Presence.ONLINE:
             cause = GapCause.DEVICE_OFFLINE.value
@@ -209,30 +227,70 @@ class Archivist:
     """Turns a worker's journal into rows, and rows into what a playback needs."""
 
     def __init__(
-        self, *, segments: SegmentIndex, changes: ChangeLog, pool: WorkerPool, metrics: Metrics
+        self,
+        *,
+        segments: SegmentIndex,
+        changes: ChangeLog,
+        outbox: Outbox,
+        pool: WorkerPool,
+        metrics: Metrics,
     ) -> None:
         self._segments = segments
         self._changes = changes
+        self._outbox = outbox
         self._pool = pool
         self._metrics = metrics
+        self._given_up: set[ChannelId] = set()
+        self._behind: set[WorkerId] = set()
 
     async def segment_closed(self, worker_id: WorkerId, event: SegmentClosed) -> None:
+        """Commit it, now or once the database takes it; the worker's other news goes on.
+
+        When too much is owed, this and every later one of the worker is left to its journal, for an
+        acknowledgement covers all before it. They are told again when the database takes rows.
+        """
+        if worker_id in self._behind:
+            if self._outbox.owed == 0:
+                self._behind.discard(worker_id)
+                self._pool.ask_again(worker_id)
+            return
+        name = f"segment {event.seq} of worker {worker_id}"
+        try:
+            await self._outbox.write(name, partial(self._commit, worker_id, event))
+        except Exhausted as error:
+            log.error("segments wait in the journal", worker=worker_id, why=error.message)
+            self._behind.add(worker_id)
+
+    async def _commit(self, worker_id: WorkerId, event: SegmentClosed) -> None:
         """Row, then acknowledgement: never the other order (I1). Replays are idempotent."""
         segment = event.segment
         reach(Point.ROW_COMMIT_ABOUT)
         await self._segments.commit([segment])
         reach(Point.ROW_COMMITTED)
-        if segment.end_reason is EndReason.WORKER_LOST:
-            subject = f"channel:{segment.channel_id}"
-            cause = GapCause.WORKER_LOST.value
-            point = ChangePoint(
-                subject, Axis.RECORDING, segment.end_us, GAP, cause, "finished from the spool"
-            )
-            await self._changes.append([point])
-        await self._pool.get(worker_id).acknowledge(event.seq)
-        reach(Point.ROW_ACKNOWLEDGED)
+        await self._changes.append(self._points(segment))
         self._metrics.count("vsp_segments_committed")
         self._metrics.count("vsp_segment_bytes", segment.size_bytes)
+        try:
+            await self._pool.get(worker_id).acknowledge(event.seq)
+        except VspError as error:
+            # Told again when the worker is back, or covered by the next acknowledgement.
+            log.info("segment not acknowledged", worker=worker_id, error=error.message)
+        else:
+            reach(Point.ROW_ACKNOWLEDGED)
+
+    def _points(self, segment: Segment) -> list[ChangePoint]:
+        """What its ends say of the seconds around it. A stream that flows on while its recording
+        is given up is seen by nobody else."""
+        points = []
+        if segment.channel_id in self._given_up:
+            self._given_up.discard(segment.channel_id)
+            points.append(_point(segment, segment.start_us, RECORDING))
+        if segment.end_reason in GAP_OF_END:
+            cause, evidence = GAP_OF_END[segment.end_reason]
+            points.append(_point(segment, segment.end_us, GAP, cause.value, evidence))
+            if segment.end_reason is EndReason.STORAGE_FAILURE:
+                self._given_up.add(segment.channel_id)
+        return points
 
     async def segments_wanted(self, worker_id: WorkerId, event: SegmentsWanted) -> None:
         rows = await self._segments.find(
@@ -245,3 +303,10 @@ class Archivist:
                 rows, until_us = [following], following.end_us
         worker = self._pool.get(worker_id)
         await worker.feed_segments(event.view_id, rows, until_us)
+
+
+def _point(
+    segment: Segment, at_us: UtcMicros, state: str, cause: str = "", evidence: str = ""
+) -> ChangePoint:
+    subject = f"channel:{segment.channel_id}"
+    return ChangePoint(subject, Axis.RECORDING, at_us, state, cause, evidence)

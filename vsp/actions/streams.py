@@ -640,10 +640,13 @@ class StreamManager:
         """Take over a stream that outlived the previous process. Its viewers were there too.
 
         False when the channel is gone, or was asked for again while its worker was out of reach, or
-        when we took it over before and are ending it now.
+        when we took it over before and are ending it now, or when that process died before it told
+        the worker of the answer, which nobody can any more.
         """
         channel = self._restored.pop(row.session_id, None)
         if channel is None or channel.id in self._streams:
+            return False
+        if status.state is StreamState.SIGNALLING:
             return False
         stream = Stream(
             channel,

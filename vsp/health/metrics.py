@@ -35,6 +35,8 @@ COUNTERS: Mapping[str, Declaration] = {
     "vsp_stream_attempts": Declaration("Attempts to bring a stream up, by result.", ("result",)),
     "vsp_segments_committed": Declaration("Segment rows committed."),
     "vsp_segment_bytes": Declaration("Bytes of committed segments."),
+    "vsp_reconcile_findings": Declaration("Rows and objects that disagreed, by kind.", ("kind",)),
+    "vsp_reconcile_mended": Declaration("Those that were mended, by kind.", ("kind",)),
     "vsp_views_opened": Declaration("Views opened, by kind.", ("kind",)),
     "vsp_sign_ins": Declaration("Sign-ins, by result.", ("result",)),
     "vsp_http_requests": Declaration("HTTP requests, by status class.", ("status",)),
@@ -52,6 +54,7 @@ GAUGES: Mapping[str, Declaration] = {
     "vsp_packets_lost": Declaration("Packets lost on inbound streams that are up."),
     "vsp_packets_foreign": Declaration("Packets from unexpected sources, never recorded."),
     "vsp_alarms": Declaration("Alarms that are raised, by kind.", ("kind",)),
+    "vsp_objects_lost": Declaration("Rows without their object, as last looked at."),
     "vsp_store_free_bytes": Declaration("Free space of the object store's disk."),
 }
 

@@ -141,7 +141,9 @@ class MediaPort:
         For a moment packets of the former sender with the former SSRC do not count: they were on
         their way when the old dialog ended.
         """
-        if self._connection is not None:
+        if self._connection is not None and self.ssrc is None:
+            self._hold_connection(self._connection)
+        elif self._connection is not None:
             self._disconnected(self._connection, "a new dialog has begun")
         if self.source is not None:
             self._former = self.source, self.ssrc
@@ -149,6 +151,15 @@ class MediaPort:
         self.source = self.ssrc = self._allowed = None
         if self._connecting is not None and self._connecting.done():
             self._connecting = None
+
+    def _hold_connection(self, connection: socket.socket) -> None:
+        """One that has brought nothing yet: a device connects once it has answered, which may be
+        before we are told of the answer."""
+        assert self.source is not None, "a connection has a source"
+        if self._watched:
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+        self._held_connections.append((connection, self.source.host))
+        self._connection = self.source = None
 
     def _is_former(self, source: Source, ssrc: int) -> bool:
         if self._former is None or self._ingest.clock.monotonic() > self._former_until:

@@ -67,6 +67,7 @@ class Action(StrEnum):
     USER_MANAGE = "user_manage"
     AUDIT_READ = "audit_read"
     SYSTEM_READ = "system_read"
+    STORE_MEND = "store_mend"
     OWN_SESSION = "own_session"
 
 

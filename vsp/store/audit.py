@@ -2,7 +2,9 @@
 
 An act writes one row before it begins and one when it has ended; if the first cannot be written the
 act is refused, and nothing happened. An opening row without an ending one therefore says: begun,
-outcome unknown (the node died). Rows are numbered from 1 without holes, and
+outcome unknown (the node died). An end that the database refuses has happened all the same: it is
+written as soon as it can be, with the time and outcome it had, so `at_us` may step back along the
+chain. Rows are numbered from 1 without holes, and
 
     hash = SHA-256(previous hash || canonical JSON of node and row)
 
@@ -22,17 +24,18 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vsp.errors import DataLoss, VspError
+from vsp.errors import DataLoss, Unavailable, VspError
 from vsp.model.changes import AuditRow
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Action, Actor
-from vsp.ports import AuditEntry, Clock, Ids, Page, PageRequest
+from vsp.ports import AuditEntry, Clock, Ids, Keep, Page, PageRequest
 from vsp.store.columns import NOTE_MAX, WORDS_MAX, clean
 from vsp.store.engine import CHUNK_ROWS, Database
 from vsp.store.paging import fetch_page
@@ -77,6 +80,11 @@ class ChainedAuditLog(ABC):
         self._clock = clock
         self._ids = ids
         self._node = node
+        self._keep: Keep | None = None
+
+    def keep_endings(self, keep: Keep) -> None:
+        """Whom to give an ending row that cannot be written now."""
+        self._keep = keep
 
     @asynccontextmanager
     async def act(
@@ -110,12 +118,16 @@ class ChainedAuditLog(ABC):
         await self._end(opening, entry, "ok")
 
     @abstractmethod
-    async def _append(self, draft: AuditRow) -> None:
-        """Keep `draft` as the next row of our chain: whole, though the caller be cancelled here."""
+    async def _append(self, draft: AuditRow, again: bool = False) -> None:
+        """Keep `draft` as the next row of our chain: whole, though the caller be cancelled here.
+
+        again   a write whose answer was lost may have been done: then nothing is added
+        """
 
     def _next_row(self, draft: AuditRow, head: ChainHead) -> AuditRow:
-        """`draft` with what its place in the chain and this instant give it."""
-        row = replace(draft, seq=head.seq + 1, at_us=self._clock.now_us(), previous_hash=head.hash)
+        """`draft` with what its place in the chain gives it, and this instant if it has none."""
+        at_us = draft.at_us or self._clock.now_us()
+        row = replace(draft, seq=head.seq + 1, at_us=at_us, previous_hash=head.hash)
         return replace(row, hash=row_hash(self._node, row))
 
     def _draft(
@@ -140,9 +152,10 @@ class ChainedAuditLog(ABC):
     async def _end(self, opening: AuditRow, entry: _Entry, result: str) -> None:
         """The ending row. Its failure is only logged: the act has happened or has its own error."""
         detail = clean("; ".join(entry.notes), NOTE_MAX)
-        ending = replace(opening, phase=ENDED, result=result, detail=detail)
+        at_us = self._clock.now_us()
+        ending = replace(opening, phase=ENDED, at_us=at_us, result=result, detail=detail)
         try:
-            await self._append(ending)
+            await self._append_or_keep(ending)
         except VspError as error:
             log.error(
                 "audit row not written",
@@ -152,6 +165,15 @@ class ChainedAuditLog(ABC):
                 result=result,
                 error=error.message,
             )
+
+    async def _append_or_keep(self, ending: AuditRow) -> None:
+        try:
+            await self._append(ending)
+        except (Unavailable, DataLoss):
+            if self._keep is None:
+                raise
+            name = f"end of act {ending.act_id}"
+            await self._keep(name, partial(self._append, ending, again=True))
 
 
 def row_hash(node: str, row: AuditRow) -> str:
@@ -207,9 +229,9 @@ class SqlAuditLog(ChainedAuditLog):
         if self._writing:
             await asyncio.wait(self._writing)
 
-    async def _append(self, draft: AuditRow) -> None:
+    async def _append(self, draft: AuditRow, again: bool = False) -> None:
         """In a task of its own, so that a cancelled caller does not tear the row in two."""
-        task = asyncio.create_task(self._write(draft))
+        task = asyncio.create_task(self._write(draft, again))
         self._writing.add(task)
         task.add_done_callback(self._written)
         await asyncio.shield(task)
@@ -219,13 +241,26 @@ class SqlAuditLog(ChainedAuditLog):
         if not task.cancelled():
             task.exception()  # its caller may be gone; the error was theirs to see
 
-    async def _write(self, draft: AuditRow) -> None:
+    async def _write(self, draft: AuditRow, again: bool) -> None:
         # The lock keeps our own acts in order; `hold` also those of a process that was given the
         # same node name by mistake, or that an administrator started beside us.
         async with self._chain, self._database.write() as connection:
             await self._database.hold(connection, f"audit:{self._node}")
+            if again and await self._holds(connection, draft):
+                return
             row = self._next_row(draft, await self._head(connection))
             await connection.execute(sa.insert(audit).values(node=self._node, **asdict(row)))
+
+    async def _holds(self, connection: AsyncConnection, draft: AuditRow) -> bool:
+        found = await connection.scalar(
+            sa.select(audit.c.seq).where(
+                audit.c.at_us == draft.at_us,
+                audit.c.node == self._node,
+                audit.c.act_id == draft.act_id,
+                audit.c.phase == draft.phase,
+            )
+        )
+        return found is not None
 
     async def _head(self, connection: AsyncConnection) -> ChainHead:
         last = (

@@ -76,8 +76,8 @@ class FolderObjects:
         keys.check_range(key, offset, length)
         return await self._blocking.run(self._folder.read, key, offset, length)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """In order within a folder; metadata is left empty, `stat` has it."""
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
+        """In the order of keys; metadata is left empty, `stat` has it."""
         keys.check_prefix(prefix)
         start = prefix[: prefix.rfind("/") + 1]
         # One list for each folder on the way down, what comes next at its end.
@@ -87,7 +87,7 @@ class FolderObjects:
                 levels.pop()
                 continue
             path, size = levels[-1].pop()
-            if not path.startswith(prefix):
+            if not path.startswith(prefix) or not _leads_behind((path, size), after):
                 continue
             if size is None:
                 levels.append(_last_first(await self._entries(path)))
@@ -104,6 +104,12 @@ class FolderObjects:
     async def close(self) -> None:
         """Let running calls end."""
         await self._blocking.close()
+
+
+def _leads_behind(entry: Listed, after: str) -> bool:
+    """Whether an object, or what may lie in a folder, is behind `after`."""
+    path, size = entry
+    return path > after or (size is None and after.startswith(path))
 
 
 def _last_first(entries: Sequence[Listed]) -> list[Listed]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from vsp.config import Config
+from vsp.errors import VspError
 from vsp.ports import (
     AuditLog,
     ChangeLog,
@@ -47,6 +48,12 @@ class Store:
     streams: StreamBook
     leases: Lease
     closing: Callable[[], Awaitable[None]] = field(repr=False)
+    database: Database | None = field(default=None, repr=False)
+
+    def tell_refusals(self, listener: Callable[[VspError], None]) -> None:
+        """`listener` hears of each write that the database does not take; memory takes all."""
+        if self.database is not None:
+            self.database.on_refused = listener
 
     async def close(self) -> None:
         """Wait for what is being written, then let go of the database."""
@@ -83,6 +90,7 @@ async def open_store(config: Config, clock: Clock, ids: Ids) -> Store:
         streams=SqlStreamBook(database),
         leases=SqlLease(database),
         closing=close,
+        database=database,
     )
 
 

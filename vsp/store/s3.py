@@ -153,10 +153,12 @@ class S3Objects:
         keys.check_range(key, offset, length)
         return await self._pool.run(self._read, key, offset, length)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
         """In order within a folder; metadata is left empty, `stat` has it."""
         keys.check_prefix(prefix)
-        found = self._minio.list_objects(self._bucket, prefix=prefix, recursive=True)
+        found = self._minio.list_objects(
+            self._bucket, prefix=prefix, recursive=True, start_after=after or None
+        )
         while page := await self._pool.run(self._list_page, found):
             for info in page:
                 yield info

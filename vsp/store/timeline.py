@@ -107,6 +107,12 @@ class SqlSegmentIndex:
         async with self._database.read() as connection:
             return await collect(await connection.execute(query), _segment)
 
+    async def count(self) -> int:
+        """Rows in all."""
+        async with self._database.read() as connection:
+            found = await connection.scalar(sa.select(sa.func.count()).select_from(segments))
+        return int(found or 0)
+
 
 def check_fragments(fragments: Sequence[tuple[int, int, int]]) -> None:
     """Raises Invalid beyond 4 GiB, 49 days or FRAGMENTS_MAX."""

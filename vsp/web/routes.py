@@ -110,6 +110,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     _api(
         "GET",
+        "/alarms",
+        Action.LIST,
+        system.alarms,
+        "What keeps the platform from its work now; with a window, what did so within it",
+        query=wire.AlarmQuery,
+        answer=wire.ListOut[wire.AlarmOut],
+    ),
+    _api(
+        "GET",
         "/streams",
         Action.LIST,
         system.streams,

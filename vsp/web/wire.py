@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from vsp.access.authn import SignedIn
+from vsp.actions.alarms import Alarm
 from vsp.actions.channels import ChannelEntry
 from vsp.actions.devices import ApproveResult, DeviceEntry, ImportResult, LineFailed
 from vsp.actions.overview import Counts
@@ -161,6 +162,13 @@ class WindowQuery(Wire):
 class HistoryQuery(Wire):
     from_: InstantIn | None = Field(None, alias="from", description="Default: seven days ago.")
     to: InstantIn | None = Field(None, description="Default: now.")
+
+
+class AlarmQuery(Wire):
+    from_: InstantIn | None = Field(
+        None, alias="from", description="Default with `to`: seven days before it."
+    )
+    to: InstantIn | None = Field(None, description="Default with `from`: now.")
 
 
 class ImportQuery(Wire):
@@ -856,6 +864,26 @@ class OverviewOut(Wire):
     @classmethod
     def of(cls, counts: Counts) -> OverviewOut:
         return cls(**{name: getattr(counts, name) for name in cls.model_fields})
+
+
+class AlarmOut(Wire):
+    """kind says what is refused, subject to whom, cause why, in the words of the system."""
+
+    kind: str
+    subject: str
+    cause: str
+    since: InstantOut
+    until: InstantOut | None = Field(description="When it was over; null while it stands.")
+
+    @classmethod
+    def of(cls, alarm: Alarm) -> AlarmOut:
+        return cls(
+            kind=alarm.kind,
+            subject=alarm.subject,
+            cause=alarm.cause,
+            since=instant(alarm.since_us),
+            until=maybe_instant(alarm.until_us),
+        )
 
 
 class RegionOut(Wire):

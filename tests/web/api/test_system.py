@@ -1,8 +1,9 @@
 """The platform's own numbers by HTTP."""
 
 from tests.web.conftest import Site
-from vsp.model.ids import RegionId
+from vsp.model.ids import RegionId, WorkerId
 from vsp.model.people import Region, RegionLevel
+from vsp.model.stream import Troubles
 
 
 async def test_the_overview_counts(site: Site):
@@ -62,3 +63,29 @@ async def test_regions_and_departments_are_listed(site: Site):
 
     assert (listed["code"], listed["level"], listed["valid_to"]) == ("340200", "city", None)
     assert (await site.api("GET", "/departments")).json["items"] == []
+
+
+async def test_alarms_that_stand_are_told_with_cause_and_since(site: Site):
+    await site.rig.actions.alarms.worker_troubles(WorkerId(0), Troubles({"store": "no room"}))
+
+    [alarm] = (await site.api("GET", "/alarms", who="operator")).json["items"]
+
+    assert (alarm["kind"], alarm["subject"], alarm["cause"]) == ("store", "worker:0", "no room")
+    assert alarm["since"].endswith("Z")
+    assert alarm["until"] is None
+
+
+async def test_alarms_of_a_window_are_told_with_their_end(site: Site):
+    alarms, clock = site.rig.actions.alarms, site.rig.clock
+    await alarms.database("full")
+    clock.pass_s(60)
+    await alarms.database("")
+    clock.pass_s(60)
+
+    assert (await site.api("GET", "/alarms")).json["items"] == []
+    [past] = (await site.api("GET", "/alarms?from=2026-01-01T00:00:00Z")).json["items"]
+    assert past["until"] > past["since"]
+    before = (await site.api("GET", "/alarms?to=2026-01-01T00:00:00Z")).json["items"]
+    assert before == []
+    refused = await site.api("GET", "/alarms?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z")
+    assert refused.status == 400

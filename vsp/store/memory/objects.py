@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -132,11 +132,11 @@ class MemoryObjects:
             raise DataLoss(f"{key} ends before byte {offset + length}")
         return data
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
         """In the order of keys; metadata is left empty, `stat` has it."""
         keys.check_prefix(prefix)
         order = self._bucket.order
-        for key in order[bisect_left(order, prefix) :]:
+        for key in order[max(bisect_left(order, prefix), bisect_right(order, after)) :]:
             if not key.startswith(prefix):
                 return
             found = self._bucket.objects.get(key)

@@ -60,3 +60,7 @@ class MemorySegmentIndex:
         begin = bisect_right(order, after)
         keys = order[begin : begin + rows_answered(limit)]
         return [self._segments.by_key[key] for key in keys]
+
+    async def count(self) -> int:
+        """Rows in all."""
+        return len(self._segments.by_key)

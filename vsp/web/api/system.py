@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from vsp.model.ids import UtcMicros
 from vsp.web import wire
 from vsp.web.call import OPENAPI_TEXT, Call
+
+HISTORY_DEFAULT_US = 7 * 86_400_000_000
+"""A week, as of a device's presence."""
 
 
 async def health(call: Call) -> wire.HealthOut:
@@ -16,6 +20,17 @@ async def health(call: Call) -> wire.HealthOut:
 
 async def overview(call: Call) -> wire.OverviewOut:
     return wire.OverviewOut.of(await call.services.actions.overview.counts(call.actor))
+
+
+async def alarms(call: Call) -> wire.ListOut[wire.AlarmOut]:
+    """Without `from` and `to`: those that stand, oldest first. With either: newest first."""
+    query, book = call.query(wire.AlarmQuery), call.services.actions.alarms
+    if query.from_ is None and query.to is None:
+        return wire.listed([wire.AlarmOut.of(alarm) for alarm in book.active(call.actor)])
+    until_us = call.services.actions.clock.now_us() if query.to is None else query.to
+    from_us = until_us - HISTORY_DEFAULT_US if query.from_ is None else query.from_
+    found = await book.history(call.actor, UtcMicros(from_us), UtcMicros(until_us))
+    return wire.listed([wire.AlarmOut.of(alarm) for alarm in found])
 
 
 async def streams(call: Call) -> wire.ListOut[wire.StreamOut]:

@@ -1,6 +1,7 @@
 /** Every endpoint that the console uses, by name. */
 import { request } from './client'
 import type {
+  Alarm,
   ApproveResult,
   Attempt,
   AuditRow,
@@ -46,6 +47,10 @@ export const api = {
     request<void>('POST', '/session/password', { body: { old, new: next } }),
 
   overview: () => request<Overview>('GET', '/overview'),
+  /** Those that stand, oldest first. */
+  alarms: () => request<List<Alarm>>('GET', '/alarms'),
+  /** Those that stood at some time from then on, newest first. */
+  alarmsSince: (from: string) => request<List<Alarm>>('GET', '/alarms', { query: { from } }),
   streams: () => request<List<StreamStatus>>('GET', '/streams'),
   regions: () => request<List<Region>>('GET', '/regions'),
 

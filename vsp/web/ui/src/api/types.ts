@@ -264,6 +264,16 @@ export interface Overview {
   bits_per_s?: number
 }
 
+export interface Alarm {
+  kind: string
+  /** Who is refused: `node` or `worker:<number>`. */
+  subject: string
+  cause: string
+  since: Instant
+  /** Null while it stands. */
+  until: Instant | null
+}
+
 export interface Region {
   id: string
   code: string

@@ -3,7 +3,7 @@
  * closed lists with words of our own in both languages; details are shown as they came.
  */
 import { i18n } from '@/i18n'
-import type { ApiError } from '@/api'
+import type { Alarm, ApiError } from '@/api'
 
 export const LEGS = [
   'permission',
@@ -58,6 +58,25 @@ const WORKER_GAPS: Record<string, string> = {
 export function gapWords(cause: string): string {
   const known = (GAP_CAUSES as readonly string[]).includes(cause) ? cause : WORKER_GAPS[cause]
   return known ? i18n.global.t(`gap.${known}`) : cause
+}
+
+export const ALARM_KINDS = ['database', 'objects', 'store', 'spool', 'journal'] as const
+
+export interface AlarmWords {
+  title: string
+  /** Which process, where there are several. */
+  where: string
+  /** What it means for those who work here. */
+  effect: string
+}
+
+export function alarmWords(alarm: Pick<Alarm, 'kind' | 'subject'>): AlarmWords {
+  const { t } = i18n.global
+  const worker = /^worker:(\d+)$/.exec(alarm.subject)
+  const where = worker ? t('alarm.worker', { n: worker[1]! }) : ''
+  const known = (ALARM_KINDS as readonly string[]).includes(alarm.kind)
+  if (!known) return { title: alarm.kind, where, effect: '' }
+  return { title: t(`alarm.kind.${alarm.kind}.title`), where, effect: t(`alarm.kind.${alarm.kind}.effect`) }
 }
 
 /** What the player says of itself when the network or the browser is the reason. */

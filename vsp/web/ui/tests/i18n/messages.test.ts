@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import en from '@/i18n/en.json'
 import zh from '@/i18n/zh.json'
-import { GAP_CAUSES, LEGS } from '@/lib/words'
+import { ALARM_KINDS, GAP_CAUSES, LEGS } from '@/lib/words'
 
 type Tree = { [key: string]: string | Tree }
 
@@ -79,6 +79,7 @@ describe('every word asked for exists', () => {
       ...kinds.map((kind) => `error.kind.${kind}`),
       ...LEGS.flatMap((leg) => [`leg.${leg}.title`, `leg.${leg}.next`]),
       ...GAP_CAUSES.map((cause) => `gap.${cause}`),
+      ...ALARM_KINDS.flatMap((kind) => [`alarm.kind.${kind}.title`, `alarm.kind.${kind}.effect`]),
       ...['online', 'offline', 'unknown'].map((presence) => `presence.${presence}`),
       ...['camera', 'recorder', 'platform', 'other'].map((kind) => `device_kind.${kind}`),
       ...['udp', 'tcp_passive', 'tcp_active'].map((way) => `media_transport.${way}`),

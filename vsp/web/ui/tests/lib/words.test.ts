@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { ApiError } from '@/api/client'
 import { i18n } from '@/i18n'
-import { causeWords, errorWords, gapWords, nextStepWords } from '@/lib/words'
+import { alarmWords, causeWords, errorWords, gapWords, nextStepWords } from '@/lib/words'
 
 afterEach(() => {
   i18n.global.locale.value = 'zh'
@@ -29,6 +29,26 @@ describe('a failed leg', () => {
 
     expect(nextStepWords('device_offline', 'x')).toContain('power and network')
     expect(nextStepWords(null, 'as given')).toBe('as given')
+  })
+})
+
+describe('an alarm', () => {
+  test('says what is refused, to which process, and what that means', () => {
+    expect(alarmWords({ kind: 'spool', subject: 'worker:1' })).toEqual({
+      title: '录像暂存无法写入',
+      where: '媒体进程 1',
+      effect: '新录像暂存内存，存满后将缺失；实时观看不受影响',
+    })
+  })
+
+  test('of the node needs no place, for there is one', () => {
+    i18n.global.locale.value = 'en'
+
+    expect(alarmWords({ kind: 'database', subject: 'node' })).toMatchObject({ title: 'Database cannot be written', where: '' })
+  })
+
+  test('that we do not know is shown as it came', () => {
+    expect(alarmWords({ kind: 'comet', subject: 'sky' })).toEqual({ title: 'comet', where: '', effect: '' })
   })
 })
 
