@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--all-points", action="store_true", help="fail when a crash point was hit in no life"
     )
+    top.add_argument("--enough", action="store_true", help="stop at the first that fails")
     top.add_argument("--json", action="store_true", help="the sum as JSON, as the last line")
     return top
 
@@ -42,7 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {**os.environ, HASH_SEED: "0"},
         )
     scale = SCALES[options.scale]
-    campaign = run(options.seeds, scale, max(1, options.jobs), options.twice, _say)
+    campaign = run(
+        options.seeds,
+        scale,
+        max(1, options.jobs),
+        options.twice,
+        _say,
+        one_is_enough=options.enough,
+    )
     missed = campaign.missed if options.all_points else []
     for point in missed:
         _say(f"crash point {point} was hit in no life")

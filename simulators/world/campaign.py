@@ -82,8 +82,13 @@ def run(
     jobs: int,
     twice: int,
     say: Callable[[str], None],
+    *,
+    one_is_enough: bool = False,
 ) -> Campaign:
-    """All of them, `jobs` at a time; the first `twice` of them are lived a second time."""
+    """All of them, `jobs` at a time; the first `twice` of them are lived a second time.
+
+    one_is_enough  end at the first life that fails
+    """
     wanted = list(seeds)
     campaign, hashes = Campaign(scale), dict[int, str]()
     gc.collect()
@@ -97,26 +102,32 @@ def run(
         say(line_of(report))
         for finding in report.findings[:FINDINGS_SHOWN]:
             say(f"    {finding}")
+        if one_is_enough and campaign.failed:
+            break
     return campaign
 
 
 def lives(seeds: Sequence[int], scale: Scale, jobs: int) -> Iterator[Report]:
-    """Reports as they come, in any order."""
+    """Reports as they come, in any order. Who stops asking ends those that are being lived."""
     waiting, running = list(reversed(seeds)), dict[int, _Life]()
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            life = _begin(waiting.pop(), scale)
-            running[life.pipe] = life
-        ready, _, _ = select.select([*running], [], [], 1.0)
-        for pipe in ready:
-            data = os.read(pipe, 1 << 20)
-            running[pipe].said += data
-            if not data:
-                yield _end(running.pop(pipe))
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                life = _begin(waiting.pop(), scale)
+                running[life.pipe] = life
+            ready, _, _ = select.select([*running], [], [], 1.0)
+            for pipe in ready:
+                data = os.read(pipe, 1 << 20)
+                running[pipe].said += data
+                if not data:
+                    yield _end(running.pop(pipe))
+            for life in running.values():
+                if time.monotonic() > life.kill_at:
+                    life.kill()
+    finally:
         for life in running.values():
-            if time.monotonic() > life.kill_at:
-                os.kill(life.pid, signal.SIGKILL)
-                life.kill_at = float("inf")
+            life.kill()
+            _end(life)
 
 
 @dataclass(slots=True)
@@ -127,6 +138,10 @@ class _Life:
     pipe: int
     kill_at: float
     said: bytearray = field(default_factory=bytearray)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.kill_at = float("inf")
 
 
 def _begin(seed: int, scale: Scale) -> _Life:

@@ -297,13 +297,24 @@ class Checker:
         return [str(path) for path in world.host.disk.files(folder) if path.name == "head.json"]
 
     def _rows_do_not_overlap(self) -> None:
-        """Segments of a run follow one another; runs overlap only where the clock went back."""
-        world = self._world
-        stepped = any(window.kind == "clock" for window in world.witness.windows)
-        for channel, segments in world.database.segments.of_channel.items():
+        """Segments of a run follow one another. Runs overlap only where the clock went back, and
+        where a worker that is out of reach recorded on while another one began."""
+        witness = self._world.witness
+        stepped = any(window.kind == "clock" for window in witness.windows)
+        for channel, segments in self._world.database.segments.of_channel.items():
             for one, other in pairwise(segments.rows):
-                if other.start_us < one.end_us and not stepped:
+                if other.start_us >= one.end_us or stepped:
+                    continue
+                begin, end = (self._at(us) for us in (other.start_us, one.end_us))
+                if one.run == other.run or not witness.disturbed(
+                    begin, end, "reach", "worker stopped", "node stopped"
+                ):
                     self.find(f"{other.key} of {channel} begins before {one.key} ends")
+
+    @staticmethod
+    def _at(us: int) -> float:
+        """A time of day as one of the world, if the clock was never set."""
+        return (us - START_US) / 1e6
 
     async def _timelines(self) -> None:
         """Spans and gaps cover everything once; the spans are what the rows say."""
@@ -314,7 +325,8 @@ class Checker:
             return
         process, platform = now
         for channel in world.channels()[:TIMELINES_MAX]:
-            until_us = world.host.clock.now_us()
+            # The clock may have been set back further than the world is old.
+            until_us = max(world.host.clock.now_us(), UtcMicros(START_US + 1))
             asked = platform.actions.channels.timeline(
                 actor_of(world.admin), channel, UtcMicros(START_US), until_us
             )

@@ -180,6 +180,7 @@ class NodeLife(Life):
         return compose(
             config=estate.config,
             books=Books(audit=store.audit, **behind),
+            objects=objects_of(host, estate, self._ids),
             workers=[cast(MediaControl, Link(host, k)) for k in range(self._workers)],
             clock=host.clock,
             ids=self._ids,
@@ -210,7 +211,7 @@ class WorkerLife(Life):
             self._index,
             host.clock,
             self._ids,
-            self._objects(),
+            objects_of(host, estate, self._ids),
             estate.verifier.verify,
             Seat(host, self._index),
             tick_s=TICK_S,
@@ -220,14 +221,15 @@ class WorkerLife(Life):
             await self.stopping.wait()
         self.worker = None
 
-    def _objects(self) -> ObjectStore:
-        host, estate = self._host, self._estate
-        if estate.bucket is not None:
-            objects = MemoryObjects(estate.bucket, host.clock)
-            behind = Unreliable(objects, "objects", estate.objects, estate.observe.get("objects"))
-            return cast(ObjectStore, behind)
-        folder = Folder(estate.config.objects_dir, host.disk, self._ids.token)
-        return FolderObjects(folder, VirtualBlocking(host))
+
+def objects_of(host: Host, estate: Estate, ids: SeededIds) -> ObjectStore:
+    """The object store as one process sees it."""
+    if estate.bucket is not None:
+        objects = MemoryObjects(estate.bucket, host.clock)
+        behind = Unreliable(objects, "objects", estate.objects, estate.observe.get("objects"))
+        return cast(ObjectStore, behind)
+    folder = Folder(estate.config.objects_dir, host.disk, ids.token)
+    return FolderObjects(folder, VirtualBlocking(host))
 
 
 class _News:

@@ -101,7 +101,7 @@ SMALL = Scale(
     pace_s=(5.0, 90.0),
     crash_s=(20.0, 180.0),
     events=10_000,
-    blows=25,
+    blows=15,
     points=2,
 )
 
@@ -111,14 +111,14 @@ FULL = Scale(
     seconds=6 * 3600.0,
     workers=2,
     visitors=10,
-    picture_s=60.0,
+    picture_s=120.0,
     segment_s=600.0,
     part_s=150.0,
-    pace_s=(10.0, 120.0),
-    crash_s=(20.0, 180.0),
-    events=200_000,
-    blows=150,
-    points=20,
+    pace_s=(30.0, 400.0),
+    crash_s=(120.0, 1200.0),
+    events=100_000,
+    blows=30,
+    points=10,
 )
 
 SCALES = {scale.name: scale for scale in (SMALL, FULL)}

@@ -1,0 +1,211 @@
+"""Bugs that are planted to see that the world finds them: `python -m tests.world.mutants [NAME…]`.
+
+Each is a change of a few words in a copy of the product. The world then lives its seeds against the
+copy, those of CI and in their order, until one of them fails. A mutant that no seed finds is a hole
+in the checkers; one whose text is no longer there must be planted anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+SEEDS = "1-200"
+"""Those that CI lives."""
+
+FINDING = re.compile(r"^    (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`before` stands in `file` exactly once, and is replaced by `after`."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+
+    def plant(self, root: Path) -> None:
+        """Raises LookupError when the text is not there."""
+        path = root / self.file
+        text = path.read_text("utf-8")
+        if text.count(self.before) != 1:
+            raise LookupError(f"{self.name}: its text stands {text.count(self.before)} times")
+        path.write_text(text.replace(self.before, self.after), "utf-8")
+
+
+MUTANTS = (
+    Mutant(
+        "row before object",
+        "vsp/media/shipper.py",
+        """            await self._persist(segment, self._complete)
+            await self._enter(await self._row(segment))
+        elif""",
+        """            await self._enter(await self._row(segment))
+            await self._persist(segment, self._complete)
+        elif""",
+    ),
+    Mutant(
+        "early acknowledgement",
+        "vsp/actions/recording.py",
+        "        await self._segments.commit([segment])\n",
+        """        await self._pool.get(worker_id).acknowledge(event.seq)
+        await self._segments.commit([segment])
+""",
+    ),
+    Mutant(
+        "acknowledged one too far",
+        "vsp/media/journal.py",
+        "            done = [number for number in self._entries if number <= seq]\n",
+        "            done = [number for number in self._entries if number <= seq + 1]\n",
+    ),
+    Mutant(
+        "journal entry lost with its process",
+        "vsp/media/journal.py",
+        "        self._entries, last = read_entries(disk, path)\n",
+        """        self._entries, last = read_entries(disk, path)
+        self._entries = {}
+""",
+    ),
+    Mutant(
+        "journal entry dropped before commit",
+        "vsp/media/shipper.py",
+        "        waiting = self._journal.unacknowledged()\n",
+        "        waiting = ()\n",
+    ),
+    Mutant(
+        "journal not synced",
+        "vsp/media/journal.py",
+        "            self._sync(file)\n",
+        "",
+    ),
+    Mutant(
+        "spool not synced",
+        "vsp/media/chunks.py",
+        "            self._file.sync()\n            self.synced",
+        "            self.synced",
+    ),
+    Mutant(
+        "chunk freed while a segment is in it",
+        "vsp/media/spool.py",
+        "        needed = min(self._live, default=self._tail)\n",
+        "        needed = max(self._live, default=self._tail)\n",
+    ),
+    Mutant(
+        "part put twice",
+        "vsp/media/spool.py",
+        "        segment.parts.append((tag, up_to))\n",
+        "        segment.parts += [(tag, up_to), (tag, up_to)]\n",
+    ),
+    Mutant(
+        "no directory fsync",
+        "vsp/store/folder.py",
+        """            self._disk.sync_folder(folder)
+            _remember(self._settled, folder)
+""",
+        "            _remember(self._settled, folder)\n",
+    ),
+    Mutant(
+        "upload not idempotent",
+        "vsp/media/shipper.py",
+        "        row = await self._stored_row(segment)\n",
+        "        row = None\n",
+    ),
+    Mutant(
+        "last fragment forgotten",
+        "vsp/media/recorder.py",
+        "        if self._open is not None:\n            self._close(reason)\n",
+        "        if self._open is not None:\n            self._give_up(self._open, reason)\n",
+    ),
+    Mutant(
+        "sessions of the node before closed",
+        "vsp/actions/streams.py",
+        "        self._rows = {row.session_id: row for row in await self._book.all()}\n",
+        "        self._rows = {}\n",
+    ),
+    Mutant(
+        "rights asked for once",
+        "vsp/actions/views.py",
+        "        users = {opened.view.user_id for opened in self._open.values()}\n",
+        "        users: set[UserId] = set()\n",
+    ),
+    Mutant(
+        "end of a view not written down",
+        "vsp/actions/views.py",
+        "        opened.entry.note(cause)\n        await opened.audit.aclose()\n",
+        "        opened.entry.note(cause)\n",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """lives      until it was found, or all there are
+    finding    the first one; empty when there was none
+    """
+
+    mutant: Mutant
+    lives: int
+    finding: str
+    took_s: float
+
+
+def hunt(mutant: Mutant, seeds: str, jobs: int) -> Hunt:
+    """Plant it in a copy and let the world find it. Raises LookupError."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="vsp-mutant-") as made:
+        copy = Path(made)
+        leave_out = shutil.ignore_patterns("ui", "static", "__pycache__")
+        for package in ("vsp", "simulators"):
+            shutil.copytree(ROOT / package, copy / package, ignore=leave_out)
+        mutant.plant(copy)
+        words = ("--seeds", seeds, "--jobs", str(jobs), "--enough")
+        done = subprocess.run(
+            (sys.executable, "-m", "simulators.world", *words),
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    lives = sum(
+        1 for line in done.stdout.splitlines() if line.startswith("small ") and "min" in line
+    )
+    if not lives:
+        raise LookupError(f"{mutant.name}: no world was lived: {done.stderr[-500:]}")
+    findings = FINDING.findall(done.stdout)
+    finding = findings[0] if findings and done.returncode else ""
+    return Hunt(mutant, lives, finding, time.monotonic() - began)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.world.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    parser.add_argument("--seeds", default=SEEDS, metavar="N-M", help=f"({SEEDS})")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
+    said = parser.parse_args(arguments)
+    missed = 0
+    for mutant in MUTANTS:
+        if said.names and mutant.name not in said.names:
+            continue
+        found = hunt(mutant, said.seeds, said.jobs)
+        missed += not found.finding
+        verdict = f"found after {found.lives} lives: {found.finding}" if found.finding else "MISSED"
+        print(f"{mutant.name:<40}{found.took_s:>5.0f} s  {verdict}", flush=True)
+    print(f"{missed} of the planted bugs were missed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
