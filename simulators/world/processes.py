@@ -28,9 +28,10 @@ from vsp.access.ticket import TicketSigner, TicketVerifier
 from vsp.actions.assemble import Books
 from vsp.composition import Platform, compose, connect
 from vsp.config import Config
-from vsp.errors import VspError
+from vsp.errors import Unavailable, VspError
 from vsp.jobs import every
 from vsp.media.worker import MediaWorker
+from vsp.model.changes import AuditRow
 from vsp.model.device import Transport
 from vsp.ports import MediaControl, ObjectStore
 from vsp.sip.core.agent import Peer
@@ -39,8 +40,11 @@ from vsp.sip.exchange import EndpointStats
 from vsp.store.blobs import FolderObjects
 from vsp.store.folder import Folder
 from vsp.store.memory import MemoryBucket, MemoryDatabase, MemoryObjects, open_memory
+from vsp.store.memory.audit import MemoryAuditLog
 
 log = structlog.get_logger(__name__)
+
+NODE = "node-1"
 
 RESTART_S = (0.3, 3.0)
 """Between the death of a process and the first line of its next life."""
@@ -171,7 +175,7 @@ class NodeLife(Life):
 
     def _compose(self) -> Platform:
         host, estate = self._host, self._estate
-        store = open_memory(estate.database, host.clock, self._ids, "node-1")
+        store = open_memory(estate.database, host.clock, self._ids, NODE)
         ports = ("devices", "segments", "changes", "people", "streams")
         behind: dict[str, Any] = {
             name: Unreliable(getattr(store, name), name, estate.rows, estate.observe.get(name))
@@ -179,7 +183,7 @@ class NodeLife(Life):
         }
         return compose(
             config=estate.config,
-            books=Books(audit=store.audit, **behind),
+            books=Books(audit=_Audit(host, estate, self._ids), **behind),
             objects=objects_of(host, estate, self._ids),
             workers=[cast(MediaControl, Link(host, k)) for k in range(self._workers)],
             clock=host.clock,
@@ -191,6 +195,23 @@ class NodeLife(Life):
             hasher=self._hasher,
             sockets=Sockets(host.network, host.address),
         )
+
+
+class _Audit(MemoryAuditLog):
+    """Refuses when the other rows do. An answer is never lost: whether an act has begun would then
+    be known to nobody."""
+
+    def __init__(self, host: Host, estate: Estate, ids: SeededIds) -> None:
+        super().__init__(estate.database, host.clock, ids, NODE)
+        self._estate = estate
+
+    async def _append(self, draft: AuditRow, again: bool = False) -> None:
+        temper = self._estate.rows
+        await asyncio.sleep(temper.mood.delay_s * temper.random.random())
+        if temper.refuses("audit"):
+            raise Unavailable("audit: the store does not answer")
+        await super()._append(draft, again)
+        self._estate.observe["audit"]["append"](draft)
 
 
 class WorkerLife(Life):

@@ -54,6 +54,14 @@ class Temper:
         self.random = random.Random(f"stores/{seed}")
         self.mishaps: dict[str, int] = {}
 
+    def refuses(self, what: str) -> bool:
+        """Whether it does not take this one at all."""
+        mood = self.mood
+        if mood is GOOD or not (mood.down or self.random.random() < mood.refused):
+            return False
+        self.mishap("refused", what)
+        return True
+
     def mishap(self, kind: str, what: str) -> None:
         self.mishaps[kind] = self.mishaps.get(kind, 0) + 1
         self.trace.say(self.loop.now, kind, what)
@@ -96,13 +104,11 @@ class Unreliable:
         temper = self._temper
         mood, draw = temper.mood, temper.random.random
         await asyncio.sleep(mood.delay_s * draw())
+        if temper.refuses(what):
+            raise Unavailable(f"{what}: the store does not answer")
         mood = temper.mood
-        if mood is not GOOD:
-            if mood.down or draw() < mood.refused:
-                temper.mishap("refused", what)
-                raise Unavailable(f"{what}: the store does not answer")
-            if draw() < mood.never:
-                await self._never(call, what, observe, arguments, named)
+        if mood is not GOOD and draw() < mood.never:
+            await self._never(call, what, observe, arguments, named)
         result = await call(*arguments, **named)
         require_alive()
         if observe is not None:

@@ -76,6 +76,8 @@ class Witness:
     def __init__(self) -> None:
         self.tapings: list[Taping] = []
         self.committed: dict[str, Segment] = {}
+        self.acts: dict[str, float] = {}
+        """When each act that is in the audit log began."""
         self.deaths: list[Death] = []
         self.windows: list[Window] = []
         self.showings: list[Showing] = []

@@ -40,6 +40,7 @@ from vsp import faults
 from vsp.composition import Platform
 from vsp.config import Config
 from vsp.errors import VspError
+from vsp.model.changes import AuditRow
 from vsp.model.device import NewDevice, RecordPlan, Transport
 from vsp.model.ids import ChannelId, GbId, UserId
 from vsp.model.people import Role
@@ -219,7 +220,10 @@ class World:
             signer=signer_of(name),
             rows=Temper(self.loop, self.trace, f"rows/{name}"),
             objects=Temper(self.loop, self.trace, f"objects/{name}"),
-            observe={"segments": {"commit": self._committed}},
+            observe={
+                "segments": {"commit": self._committed},
+                "audit": {"append": self._acted},
+            },
         )
 
     def _camera(self, number: int, name: str) -> Camera:
@@ -368,6 +372,9 @@ class World:
     def _committed(self, arguments: tuple[Any, ...], named: object, result: object) -> None:
         for segment in arguments[0]:
             self.checker.row_committed(segment)
+
+    def _acted(self, row: AuditRow) -> None:
+        self.witness.acts.setdefault(row.act_id, self.loop.now)
 
     def _log(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:
         if method == "exception":
