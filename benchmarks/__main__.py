@@ -15,10 +15,11 @@ from benchmarks.figure import Figure, table
 
 BENCHMARKS = {
     "sip-core": "CPU of a heartbeat and of a registration, without sockets",
-    "ingest": "CPU of receiving and recording, against ffmpeg -c copy",
+    "ingest": "CPU of the recording platform, against ffmpeg -c copy",
     "live-latency": "last packet sent to whole fragment received, beside a TCP echo",
     "first-picture": "click to first key frame, stream up and cold",
     "loop-lag": "lateness of the node's loop under the demo",
+    "spool-layout": "one log per worker against one file per stream",
     "segment-commit": "rows per second, SQLite with full synchronisation",
     "startup": "vsp demo to the ready line, warm",
 }

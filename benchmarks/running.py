@@ -33,6 +33,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
+def family(pid: int) -> set[int]:
+    """A process and all that descend from it (proc(5), children)."""
+    found, waiting = set[int](), [pid]
+    while waiting:
+        found.add(parent := waiting.pop())
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            waiting += map(int, (task / "children").read_text().split())
+    return found
+
+
 def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -52,4 +62,13 @@ def pids(running: Platform) -> dict[str, int]:
     return {name: pid for name, pid in found.items() if Path(f"/proc/{pid}").exists()}
 
 
-__all__ = ["Platform", "cpu_s", "open_files", "pids", "platform", "resident_bytes", "threads"]
+__all__ = [
+    "Platform",
+    "cpu_s",
+    "family",
+    "open_files",
+    "pids",
+    "platform",
+    "resident_bytes",
+    "threads",
+]
