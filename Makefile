@@ -12,7 +12,7 @@ DEV     := $(VENV)/.dev
 CONSOLE := vsp/web/static/.built
 UI_SOURCES := $(shell find $(UI) -type f -not -path '*/node_modules/*' 2>/dev/null)
 
-.PHONY: help run test check format types lint unit e2e judge soak bench world lock ui screens docs clean
+.PHONY: help run test check format types lint unit e2e judge soak bench world mutants lock ui screens docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,8 +38,11 @@ judge: $(DEV) $(CONSOLE) ## all figures, deaths and seeds in one report; PART=be
 soak: $(DEV) $(CONSOLE) ## hours of the demo, sampled each minute: make soak SOAK_S=14400
 	@$(if $(SOAK_S),SOAK_S=$(SOAK_S)) $(BIN)/python -m benchmarks.soak
 
-world: $(DEV) ## seeded signalling on virtual time: make world SEED=7 replays one
-	@$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $(BIN)/pytest -q tests/world
+world: $(DEV) ## whole lives on virtual time: make world SEEDS=7 SCALE=full replays one
+	@$(BIN)/python -m simulators.world --scale $(or $(SCALE),small) --seeds $(or $(SEEDS),1-20) $(ARGS)
+
+mutants: $(DEV) ## planted bugs that the worlds must find
+	@$(BIN)/python -m tests.world.mutants $(ARGS)
 
 docs: $(RUNTIME) ## regenerate what is generated
 	@$(BIN)/vsp config docs > docs/configuration.md

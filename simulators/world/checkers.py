@@ -257,7 +257,7 @@ class Checker:
             if death.name == worker and at <= death.at <= ended + LOSS_MAX_S:
                 self.lost_s = max(self.lost_s, min(death.at - at, death.at - ended))
                 return "power cut" if death.power else "worker died"
-        if witness.disturbed(at - SETTLE_S, at, "disk"):
+        if witness.disturbed(at - SETTLE_S, ended + LOSS_MAX_S, "disk"):
             return "disk"
         if witness.disturbed(at - 1, at + 1, "clock"):
             return "clock step"
