@@ -21,6 +21,7 @@ from vsp.rundir import (
     forget,
     leftovers,
     read_record,
+    supervisor_of,
     write_record,
 )
 
@@ -65,6 +66,18 @@ def test_a_claim_that_fails_takes_nothing(tmp_path: Path):
 
         with claimed(tmp_path, ["node"]):
             pass
+
+
+def test_who_supervises_is_asked_without_being_in_the_way(tmp_path: Path):
+    assert supervisor_of(tmp_path, "node") is None
+
+    with claimed(tmp_path, ["node"]):
+        assert supervisor_of(tmp_path, "node") == f"{myself().pid}"
+        assert supervisor_of(tmp_path, "worker") is None
+
+    assert supervisor_of(tmp_path, "node") is None
+    with claimed(tmp_path, ["node"]):
+        pass
 
 
 def test_the_right_ends_with_its_holder_and_not_with_its_children(tmp_path: Path):

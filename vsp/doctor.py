@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import Config, is_loopback
 from vsp.errors import VspError
+from vsp.run import run_dir
+from vsp.rundir import alone_s, kind_of, leftovers, supervisor_of
 from vsp.store import open_objects, open_store
 
 DISK_FREE_MIN = 10 << 30
@@ -54,12 +57,11 @@ Check = Callable[[Config], str | Awaitable[str]]
 
 async def examine(config: Config) -> Sequence[Finding]:
     """Every check in the order in which an administrator would mend them."""
-    ports: Sequence[tuple[str, Check]] = (
-        ("sip", _sip_port),
-        ("media", _media_ports),
-        ("web", _web_port),
-    )
-    others: Sequence[tuple[str, Check]] = (
+    checks: Sequence[tuple[str, Check]] = (
+        ("processes", _processes),
+        ("sip", partial(_free_or_ours, "node", _sip_port)),
+        ("media", partial(_free_or_ours, "worker", _media_ports)),
+        ("web", partial(_free_or_ours, "node", _web_port)),
         ("addresses", _addresses),
         ("buffers", _buffers),
         ("clock", _clock),
@@ -67,23 +69,7 @@ async def examine(config: Config) -> Sequence[Finding]:
         ("database", _database),
         ("store", _store),
     )
-    running = _running_pid(config)
-    if running:
-        sentence = f"in use by the platform that runs here (pid {running})."
-        findings = [Finding(name, True, sentence) for name, _ in ports]
-    else:
-        findings = [await _finding(name, check, config) for name, check in ports]
-    return findings + [await _finding(name, check, config) for name, check in others]
-
-
-def _running_pid(config: Config) -> int | None:
-    """The supervisor of this data folder, if it lives."""
-    try:
-        pid = int((config.data_dir / "run" / "supervisor.pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
+    return [await _finding(name, check, config) for name, check in checks]
 
 
 async def _finding(name: str, check: Check, config: Config) -> Finding:
@@ -92,6 +78,57 @@ async def _finding(name: str, check: Check, config: Config) -> Finding:
         return Finding(name, True, said if isinstance(said, str) else await said)
     except (VspError, OSError, SQLAlchemyError) as error:
         return Finding(name, False, f"{error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A process of the platform that goes on without a supervisor.
+
+    alone_s  for how long, as far as it has written down; else 0
+    """
+
+    name: str
+    pid: int
+    alone_s: float
+
+    def __str__(self) -> str:
+        if not self.alone_s:
+            return f"{self.name} (pid {self.pid})"
+        return f"{self.name} (pid {self.pid}, {self.alone_s:.0f} s)"
+
+
+def _orphans(config: Config) -> Sequence[Orphan]:
+    folder, now, found = run_dir(config), time.monotonic(), []
+    for left in leftovers(folder):
+        left.held.close()
+        found.append(Orphan(left.name, left.held.pid, alone_s(folder, left.name, now)))
+    return found
+
+
+def _processes(config: Config) -> str:
+    orphans = _orphans(config)
+    if not orphans:
+        return "没有无人看管的进程 no process runs without a supervisor."
+    who, limit_s = ", ".join(map(str, orphans)), config.node.orphan_timeout_s
+    zh, en = f"各自满 {limit_s:g} 秒后结束", f"each ends by itself after {limit_s:g} s"
+    if not limit_s:
+        zh, en = "一直运行", "they go on for ever"
+    raise OSError(
+        f"无人看管的进程：{who}；运行 vsp run 即可接管，否则{zh} "
+        f"without a supervisor: {who}; `vsp run` takes them over, else {en}"
+    )
+
+
+def _free_or_ours(kind: str, check: Callable[[Config], str], config: Config) -> str:
+    """What our own processes of this kind use need not be free."""
+    pid = supervisor_of(run_dir(config), kind)
+    if pid is not None:
+        return f"由本机正在运行的平台使用 in use by the platform that runs here (pid {pid})."
+    ours = [orphan for orphan in _orphans(config) if kind_of(orphan.name) == kind]
+    if ours:
+        who = ", ".join(map(str, ours))
+        return f"由无人看管的进程使用 in use without a supervisor: {who}."
+    return check(config)
 
 
 def _bind(host: str, port: int, kind: socket.SocketKind, setting: str) -> None:

@@ -50,7 +50,7 @@ def _lock(folder: Path, kind: str) -> int:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+        holder = _holder(file)
         os.close(file)
         raise Conflict(
             f"数据目录 {folder.parent} 已有平台在运行（进程 {holder}） "
@@ -62,6 +62,27 @@ def _lock(folder: Path, kind: str) -> int:
         os.truncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
     return file
+
+
+def _holder(file: int) -> str:
+    """What the one who holds this lock wrote into it; empty when a full disk took nothing."""
+    return os.pread(file, 20, 0).decode("ascii", "replace").strip()
+
+
+def supervisor_of(folder: Path, kind: str) -> str | None:
+    """The process that supervises children of this kind now, by the lock; None when none does."""
+    shared = fcntl.LOCK_SH  # so that two who ask at once do not see each other
+    try:
+        file = os.open(folder / f"{kind}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, shared | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(file)
+    finally:
+        os.close(file)
+    return None
 
 
 # ---- who runs -------------------------------------------------------------------------------
@@ -198,5 +219,6 @@ __all__ = [
     "kind_of",
     "leftovers",
     "read_record",
+    "supervisor_of",
     "write_record",
 ]

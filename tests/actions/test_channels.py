@@ -144,6 +144,26 @@ async def test_the_timeline_is_drawn_from_rows_open_segments_and_change_points(r
     ]
 
 
+async def test_a_window_that_ends_before_a_gap_was_noticed_has_its_cause_too(rig: Rig):
+    channel = await rig.channel()
+    actor = await rig.user(Role.OPERATOR)
+    rig.clock.pass_s(300)
+    await rig.store.segments.commit([stored(rig, channel.id, 10, 60, 10)])
+    await rig.store.changes.append(
+        [
+            ChangePoint(f"channel:{channel.id}", Axis.RECORDING, UtcMicros(NOON_US + at * SECOND),
+                        state, cause)
+            for at, state, cause in ((10, "recording", ""), (85, "gap", "no_media"))
+        ]
+    )  # fmt: skip
+
+    line = await rig.actions.channels.timeline(
+        actor, CHANNEL_GB_ID, UtcMicros(NOON_US + 30 * SECOND), UtcMicros(NOON_US + 75 * SECOND)
+    )
+
+    assert [gap.cause for gap in line.gaps] == [GapCause.NO_MEDIA]
+
+
 async def test_a_long_timeline_is_read_page_by_page(rig: Rig, monkeypatch):
     monkeypatch.setattr(channels_module, "FIND_ROWS", 4)
     channel = await rig.channel()

@@ -23,7 +23,7 @@ from vsp.actions.streams import StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import MediaConfig
-from vsp.errors import Exhausted, Unavailable
+from vsp.errors import Exhausted, Invalid, Unavailable
 from vsp.model.device import RecordPlan
 from vsp.model.ids import ChannelId, UtcMicros, ViewId, WorkerId
 from vsp.model.recording import Container, EndReason, RecordingSpec, Segment, SegmentClosed
@@ -248,11 +248,14 @@ class Index:
     def __init__(self, order: list[str], *, refuses: bool = False) -> None:
         self.order = order
         self.refuses = refuses
+        self.unwritable: set[str] = set()
         self.rows: list[Segment] = []
 
     async def commit(self, segments: Sequence[Segment]) -> None:
         if self.refuses:
             raise Unavailable("database is locked")
+        if self.unwritable & {segment.key for segment in segments}:
+            raise Invalid("a value does not fit its column")
         self.order.append("row")
         self.rows += segments
 
@@ -354,6 +357,47 @@ async def test_a_segment_beyond_what_can_be_owed_is_never_acknowledged_by_a_late
     for seq in (2, 3, 4):
         await close(seq)
     assert order[2:] == ["row", "ack 2", "row", "ack 3", "row", "ack 4"]
+
+
+@pytest.mark.parametrize("owed", [False, True])
+async def test_a_row_that_cannot_be_written_holds_up_no_other_and_stays_in_the_journal(
+    owed: bool, capsys: pytest.CaptureFixture[str]
+):
+    order: list[str] = []
+    index, outbox = Index(order, refuses=owed), Outbox()
+    archivist = archive(index, AckingWorker(order), Changes(), outbox)
+    index.unwritable = {segment(2_000).key}
+
+    async def told(*numbers: int) -> None:
+        for seq in numbers:
+            await archivist.segment_closed(WorkerId(0), SegmentClosed(seq, segment(seq * 1_000)))
+        index.refuses = False
+        await outbox.settle()
+
+    await told(1, 2, 3)
+    assert order == ["row", "ack 1", "row"]
+    said = capsys.readouterr().out
+    assert segment(2_000).key in said
+    assert "does not fit its column" in said
+
+    index.unwritable.clear()
+    await told(2, 3)
+    assert order[3:] == ["row", "ack 2", "row", "ack 3"]
+
+
+async def test_a_row_that_cannot_be_written_is_given_up_when_too_much_waits_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("vsp.actions.recording.WITHHELD_MAX", 3)
+    order: list[str] = []
+    index = Index(order)
+    archivist = archive(index, AckingWorker(order), Changes())
+    index.unwritable = {segment(1_000).key}
+
+    for seq in range(1, 6):
+        await archivist.segment_closed(WorkerId(0), SegmentClosed(seq, segment(seq * 1_000)))
+
+    assert order == ["row", "row", "row", "ack 4", "row", "ack 5"]
 
 
 async def test_a_playback_in_a_gap_is_fed_the_next_segment_there_is():

@@ -20,16 +20,18 @@ from tests.actions.scripted import (
     dialog_state,
 )
 from tests.e2e.platform import until
+from vsp.actions import streams as module
 from vsp.actions.attempts import LegFailed
 from vsp.actions.streams import SsrcSpace, StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import MediaConfig
+from vsp.errors import Unavailable
 from vsp.model.changes import ChangePoint
 from vsp.model.device import DeviceSettings, MediaTransport
 from vsp.model.ids import DeviceId, SessionId, UtcMicros, ViewId, WorkerId
-from vsp.model.stream import Leg, SessionSpec, StreamState
-from vsp.ports import StreamRow
+from vsp.model.stream import Leg, SessionPort, SessionSpec, StreamState
+from vsp.ports import Clock, StreamRow
 
 GRACE_S = 0.05
 NO_MEDIA_S = 0.05
@@ -69,7 +71,16 @@ class Bench:
         await until("the condition holds", probe, 5)
 
 
-def build(settings: DeviceSettings | None = None) -> Bench:
+class SteadyClock(SystemClock):
+    """Monotonic time as the test says."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def build(settings: DeviceSettings | None = None, clock: Clock | None = None) -> Bench:
     register = Register(channel(1), channel(2), settings=settings)
     signal, worker, ledger, changes = Signalling(), Worker(), Ledger(), Changes()
     pool = WorkerPool([worker])
@@ -80,7 +91,7 @@ def build(settings: DeviceSettings | None = None) -> Bench:
         pool=pool,
         book=ledger,
         changes=changes,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         ids=SystemIds(),
         metrics=Counting(),
         media=MediaConfig(grace_s=GRACE_S, first_packet_timeout_s=NO_MEDIA_S),
@@ -427,6 +438,127 @@ async def test_a_session_nobody_knows_is_closed_on_the_worker(bench: Bench):
     await bench.streams.worker_adopted(WorkerId(0), [_status("orphan", "c9")])
 
     assert bench.worker.closed == [("orphan", "worker: not asked for any more")]
+
+
+async def test_a_session_that_was_opened_after_we_gave_it_up_is_ended(bench: Bench):
+    open_session = bench.worker.open_session
+
+    async def too_late(spec: SessionSpec) -> SessionPort:
+        await open_session(spec)
+        raise Unavailable("media worker 0 did not answer within 10 s")
+
+    bench.worker.open_session = too_late  # type: ignore[method-assign]
+    with pytest.raises(LegFailed):
+        await bench.streams.record(channel(1))
+    (orphan,) = bench.worker.opened
+
+    await bench.streams.measure()
+    assert not bench.worker.closed, "its end may be on the way"
+    await bench.streams.measure()
+
+    assert bench.worker.closed == [(orphan, "worker: not asked for any more")]
+
+
+async def test_a_session_that_is_being_opened_is_not_taken_for_nobodys(bench: Bench):
+    open_session, answered = bench.worker.open_session, asyncio.Event()
+
+    async def slowly(spec: SessionSpec) -> SessionPort:
+        port = await open_session(spec)
+        await answered.wait()
+        return port
+
+    bench.worker.open_session = slowly  # type: ignore[method-assign]
+    opening = asyncio.create_task(bench.streams.record(channel(1)))
+    await bench.wait_for(lambda: bench.worker.opened)
+
+    for _ in range(3):
+        await bench.streams.measure()
+        await bench.streams.worker_adopted(WorkerId(0), await bench.worker.sessions())
+    answered.set()
+    stream = await opening
+
+    assert not bench.worker.closed
+    assert bench.streams.stream_of(channel(1).id) is stream
+
+
+async def test_a_session_that_is_being_ended_is_left_to_who_ends_it(bench: Bench):
+    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
+    await bench.wait_for(lambda: bench.ledger.told)
+    bench.signal.answers_bye.clear()
+    await bench.streams.detach(ViewId("v1"), "closed")
+    await bench.wait_for(lambda: bench.signal.byes)
+
+    for _ in range(3):
+        await bench.streams.measure()
+    bench.signal.answers_bye.set()
+    await bench.wait_for(lambda: bench.worker.closed)
+
+    assert [cause for _, cause in bench.worker.closed] == ["nobody watches any more"]
+
+
+# ---- streams that do not last ---------------------------------------------------------------
+
+
+async def lost_again(bench: Bench, times: int) -> list[float]:
+    """Seconds from each loss to the next INVITE, of a stream that is lost as soon as it is up."""
+    loop = asyncio.get_running_loop()
+    waits: list[float] = []
+    (session_id,) = bench.worker.opened
+    for _ in range(times):
+        lost, told = loop.time(), len(bench.ledger.told)
+        await bench.worker.becomes(session_id, StreamState.ENDED, "internal error")
+        await bench.wait_for(lambda told=told: len(bench.ledger.told) > told)
+        waits.append(loop.time() - lost)
+    return waits
+
+
+async def test_a_stream_that_is_lost_as_soon_as_it_is_up_is_invited_with_growing_pauses(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(module, "RETRY_MAX_S", 0.3)
+    await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    waits = await lost_again(bench, 5)
+
+    assert all(waited >= due for waited, due in zip(waits, (0, 0.1, 0.2, 0.3, 0.3), strict=True))
+
+
+async def test_a_stream_that_was_steady_is_invited_at_once_however_often_it_was_lost():
+    clock = SteadyClock()
+    bench = build(clock=clock)
+    await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.ledger.told)
+
+    for _ in range(3):
+        clock.now += module.STEADY_S
+        [waited] = await lost_again(bench, 1)
+        assert waited < module.RETRY_FIRST_S
+
+    clock.now += module.STEADY_S - 1
+    [waited] = await lost_again(bench, 1)
+    assert waited >= module.RETRY_FIRST_S
+    await bench.streams.close()
+
+
+async def test_a_stream_whose_packets_come_again_within_the_pause_is_let_be(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.1)
+    await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.ledger.told)
+    (session_id,) = bench.worker.opened
+    await lost_again(bench, 1)
+
+    await bench.worker.becomes(session_id, StreamState.STALLED, "no packet for 10 s")
+    await bench.settle()
+    await bench.worker.becomes(session_id, StreamState.FLOWING)
+    bring_up = bench.streams.stream_of(channel(1).id).bring_up
+    await asyncio.wait_for(bring_up, 5)
+
+    assert len(bench.signal.invites) == 2
+    assert len(bench.signal.byes) == 1
 
 
 def _status(session_id: str, channel_id: str):

@@ -214,6 +214,20 @@ def test_a_gap_noticed_late_has_its_cause_from_the_last_picture_on():
     assert line.gaps == (gap(400, 600, GapCause.NO_MEDIA, "the stream is stalled"),)
 
 
+def test_a_recorder_that_said_once_more_that_it_records_hides_no_cause():
+    said = [
+        point(Axis.RECORDING, 0, "recording"),
+        point(Axis.RECORDING, 403, "recording"),
+        point(Axis.RECORDING, 415, "gap", "no_media", "the stream is stalled"),
+    ]
+
+    line = drawn(
+        [segment(0, 400)], evidence=Evidence(RecordPlan.ALWAYS, UtcMicros(0), recording=said)
+    )
+
+    assert line.gaps == (gap(400, 1000, GapCause.NO_MEDIA, "the stream is stalled"),)
+
+
 def test_a_gap_noticed_much_too_late_or_unplanned_later_stays_unexplained():
     late = [
         point(Axis.RECORDING, 0, "recording"),

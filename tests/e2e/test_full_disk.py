@@ -1,9 +1,10 @@
 """A disk without room for one more byte, for longer than anybody should need to look: what is told,
 what goes on, what is lost (nothing that was acknowledged), and how soon all is well again.
 
-The disk is a tmpfs of 64 MB below the objects, below the spool, below the database, or below all
-that the platform writes. A ballast file takes every byte, and every one that is given back, until
-it is removed. What cannot be written meanwhile is kept in the spool and in memory.
+The disk is a tmpfs below the objects, below the spool, below the database, or below all that the
+platform writes. A ballast file takes every byte, and every one that is given back, until it is
+removed. What cannot be written meanwhile is kept in the spool and in memory; only where that is
+full too is anything missing, and then of no other time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,7 @@ from vsp.access.authn import TOUCH_EVERY_S
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
-CAMERAS = 3
 PORTS = 40
-DISK = "64m"
 
 ALARM_MAX_S = 5.0
 """From the first write that is refused to the alarms."""
@@ -46,6 +45,13 @@ HEAL_MAX_S = 30.0
 
 FULL_S = TOUCH_EVERY_S + 3.0
 """How long the disk is full: longer than the use of a session goes without being written down."""
+
+OVERFLOW_MAX_S = 150.0
+"""Until the smallest spool there may be, 64 MB, is full of what HEAVY sends: about 30 s."""
+
+RETRY_MAX_S = 15.0
+"""From room to the first picture that is recorded again: the store knocks, the spool empties, and
+then the recorder, which tries every 5 s, waits for a key picture."""
 
 PICTURES_APART_S = 2.0
 """Longest silence of a live view of 25 pictures a second, on a machine with other work to do."""
@@ -70,6 +76,20 @@ class Place:
         return self.soon | self.later
 
 
+@dataclass(frozen=True)
+class Load:
+    """What is recorded, by how many workers, and onto how large a disk."""
+
+    cameras: int
+    size: str
+    workers: int
+    disk: str
+
+
+LIGHT = Load(3, "320x180", 2, "64m")
+HEAVY = Load(9, "1280x720", 1, "256m")
+"""A whole spool of 64 MB finds room on its disk afterwards."""
+
 PLACES = {
     "objects": Place("disk", frozenset({"store"}), objects="disk"),
     "spool": Place("data/spool", frozenset({"spool"})),
@@ -79,9 +99,9 @@ PLACES = {
 
 
 @contextmanager
-def tmpfs(folder: Path) -> Iterator[None]:
+def tmpfs(folder: Path, size: str) -> Iterator[None]:
     folder.mkdir(parents=True)
-    words = ("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0700", "vsp-test", str(folder))
+    words = ("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "vsp-test", str(folder))
     mounted = subprocess.run(words, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
@@ -163,6 +183,7 @@ class Stage:
     objects: Path
     database: Path
     sent: Path
+    cameras: int
 
     @property
     def ballast(self) -> Ballast:
@@ -201,7 +222,7 @@ class Stage:
                 return False
             fresh = {row.channel for row in self.rows() if row.start_us > began_us}
             recording = [c for c in await self.platform.items("/channels") if c["recording"]]
-            return len(fresh) == len(recording) == CAMERAS
+            return len(fresh) == len(recording) == self.cameras
 
         await until("everything healed", probe, timeout_s)
         return time.monotonic() - began
@@ -216,7 +237,7 @@ class Stage:
         """What a camera sent between its first and its last recorded picture and is nowhere."""
         recorded = read_recorded(self.rows(), self.objects)
         sent = read_sent(self.sent)
-        assert len(recorded.channels) == CAMERAS
+        assert len(recorded.channels) == self.cameras
         found = []
         for code, stamps in recorded.channels.items():
             seen = order(sent[code], stamps)
@@ -226,38 +247,41 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, place: Place) -> AsyncIterator[Stage]:
+async def stage(
+    folder: Path, place: Place, load: Load = LIGHT, **more: str
+) -> AsyncIterator[Stage]:
     settings = {
         "VSP_RECORDING__SEGMENT_S": "4",
         "VSP_RECORDING__PART_S": "1",
         "VSP_MEDIA__PORTS_PER_WORKER": str(PORTS),
         "VSP_STORE__ROOT": str(folder / place.objects),
         "VSP_DATABASE__URL": f"sqlite+aiosqlite:///{folder / place.database}",
+        **more,
     }
-    disk, port_first = folder / place.mounted, free_ports(2 * PORTS)
-    platform = Platform(folder, settings=settings, port_first=port_first, workers=2)
-    with tmpfs(disk):
-        async with platform, cameras(platform, folder) as sent:
+    disk, port_first = folder / place.mounted, free_ports(load.workers * PORTS)
+    platform = Platform(folder, settings=settings, port_first=port_first, workers=load.workers)
+    with tmpfs(disk, load.disk):
+        async with platform, cameras(platform, folder, load) as sent:
             objects, database = folder / place.objects, folder / place.database
-            set_up = Stage(platform, disk, objects, database, sent)
-            await platform.channels_playing(CAMERAS)
+            set_up = Stage(platform, disk, objects, database, sent, load.cameras)
+            await platform.channels_playing(load.cameras)
 
             async def committed() -> bool:
-                return len({row.channel for row in set_up.rows()}) == CAMERAS
+                return len({row.channel for row in set_up.rows()}) == load.cameras
 
             await until("a row of each channel", committed, 30)
             yield set_up
 
 
 @asynccontextmanager
-async def cameras(platform: Platform, folder: Path) -> AsyncIterator[Path]:
+async def cameras(platform: Platform, folder: Path, load: Load) -> AsyncIterator[Path]:
     """Simulated cameras that the platform knows; gives the log of what they send."""
     sent = folder / "sent.jsonl"
-    fleet = (sys.executable, "-m", "simulators", "fleet", "--count", str(CAMERAS))
-    fleet += ("--secret", secrets.token_hex(16), "--size", "320x180")
+    fleet = (sys.executable, "-m", "simulators", "fleet", "--count", str(load.cameras))
+    fleet += ("--secret", secrets.token_hex(16), "--size", load.size)
     sheet = subprocess.run((*fleet, "--csv"), cwd=ROOT, capture_output=True, text=True, check=True)
     answer = await platform.post("/devices:import", {"csv": sheet.stdout})
-    assert answer.body["added"] == CAMERAS, answer
+    assert answer.body["added"] == load.cameras, answer
     where = ("--platform", f"127.0.0.1:{platform.ready['sip']['port']}")
     where += ("--sent-log", str(sent), "--cache", str(CLIPS / "vsp-clips"))
     with (folder / "cameras.txt").open("wb") as said:
@@ -313,6 +337,48 @@ async def test_full(tmp_path: Path, where: str):
         assert at.missing() == []
         history = await at.platform.items("/alarms", **{"from": "2026-01-01T00:00:00Z"})
         assert place.kinds <= {alarm["kind"] for alarm in history if alarm["until"]}
+
+
+async def test_what_finds_no_room_anywhere_is_missing_and_nothing_else(tmp_path: Path):
+    """The store is full until the spool is too: a gap with its cause, of the time it was full."""
+    spool = {"VSP_RECORDING__SPOOL_BYTES_MAX": str(64 << 20)}
+    async with stage(tmp_path, PLACES["objects"], HEAVY, **spool) as at:
+
+        async def refused() -> bool:
+            return "recording refused" in at.platform.log()
+
+        full_us = time.time_ns() // 1000
+        async with at.ballast.pressing():
+            await until("the spool is full", refused, OVERFLOW_MAX_S)
+            at.everything_acknowledged_is_intact()
+            acknowledged = {row.key: row.sha256 for row in at.rows()}
+        room_us = time.time_ns() // 1000
+        heal_s = await at.healed(2 * HEAL_MAX_S)
+
+        missing = at.missing()
+        lost_s = sum(hole.until_us - hole.before_us for hole in missing) / 1e6
+        print(json.dumps({"disk": "objects and spool", "heal_s": heal_s, "lost_s": lost_s}))
+        assert heal_s <= HEAL_MAX_S
+        at.everything_acknowledged_is_intact()
+        assert acknowledged.items() <= {row.key: row.sha256 for row in at.rows()}.items()
+        assert missing, "nothing was lost, so the spool was not full"
+        assert min(hole.before_us for hole in missing) >= full_us
+        assert max(hole.until_us for hole in missing) <= room_us + RETRY_MAX_S * 1e6
+        for code in {hole.channel for hole in missing}:
+            causes = {gap["cause"] for gap in await gaps(at.platform, code)}
+            assert causes == {"storage_failure"}, code
+
+
+async def gaps(platform: Platform, code: str) -> list[dict[str, Any]]:
+    """Of the channel with this code, lately, between what is recorded."""
+    channels = await platform.items("/channels")
+    [channel] = [each["id"] for each in channels if each["gb_id"] == code]
+    now = datetime.now(UTC)
+    window = {"from": (now - timedelta(minutes=5)).isoformat(), "to": now.isoformat()}
+    answer = await platform.get(f"/channels/{channel}/timeline", **window)
+    rows = answer.body["spans"]
+    between = rows[0]["start"], rows[-1]["start"]
+    return [gap for gap in answer.body["gaps"] if between[0] < gap["start"] < between[1]]
 
 
 async def test_the_console_shows_alarms_while_they_stand(tmp_path: Path):

@@ -360,11 +360,15 @@ class Moody(SystemDisk):
     """The machine's disk, which refuses what it is told to refuse."""
 
     def __init__(self) -> None:
-        self.full = self.broken = False
+        self.full = self.full_of_us = self.broken = False
         self.syncs = 0
 
     def open(self, path: Path, *, make: bool = False) -> MoodyFile:
         return MoodyFile(self, super().open(path, make=make))
+
+    def remove(self, path: Path) -> None:
+        super().remove(path)
+        self.full = self.full and not self.full_of_us
 
 
 class MoodyFile:
@@ -401,15 +405,19 @@ class Threaded:
             self.core, lambda job: self.told.append(job.index), SystemClock()
         )
         self.writer.start()
-        self._tail = 0
+        self._tail = self._chunk = 0
         self._count = 0
 
-    def put(self, count: int = 1) -> None:
+    def put(self, count: int = 1, new_chunk: bool = False) -> int:
+        """Records of one chunk; gives its position."""
+        if new_chunk:
+            self._chunk = self._tail
         for _ in range(count):
-            job = Write(0, self._tail, Kind.FRAGMENT, 0, self._count, b"x" * 100)
+            job = Write(self._chunk, self._tail, Kind.FRAGMENT, 0, self._count, b"x" * 100)
             self._tail += job.size
             self._count += 1
             self.writer.put(job)
+        return self._chunk
 
     def held(self) -> list[int]:
         path = chunk_path(self.folder, 0)
@@ -444,6 +452,23 @@ async def test_the_thread_asks_a_full_disk_again_and_loses_nothing(tmp_path: Pat
 
     assert threaded.held() == [0, 1, 2]
     assert threaded.core.trouble == ""
+
+
+async def test_a_disk_that_is_full_of_us_is_given_back_what_waits_to_be_dropped(tmp_path: Path):
+    threaded = Threaded(tmp_path)
+    threaded.put()
+    await until(lambda: threaded.told)
+    threaded.disk.full = threaded.disk.full_of_us = True
+    waiting, last = threaded.put(new_chunk=True), threaded.put(new_chunk=True)
+    await until(lambda: threaded.core.trouble)
+
+    threaded.writer.put(Drop(0))
+    threaded.writer.put(Drop(waiting))
+    await until(lambda: len(threaded.told) == 3)
+    await threaded.writer.close(5.0)
+
+    assert threaded.told == [0, 1, 2]
+    assert [base for base, _ in chunks_in(SystemDisk(), tmp_path)] == [last]
 
 
 async def test_what_was_written_before_the_disk_was_full_is_synced_all_the_same(tmp_path: Path):

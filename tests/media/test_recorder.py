@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.media.rig import CHANNEL, GOP, STEP_90K, access_units, decoded, open_spool
 from vsp.errors import Exhausted, Invalid
+from vsp.media.chunks import Kind
 from vsp.media.core.au import AccessUnit
 from vsp.media.core.fmp4 import (
     SAMPLES_MAX,
@@ -267,27 +269,55 @@ async def test_damaged_pictures_are_kept_and_counted(bench: Bench):
     assert (row.frames, row.damaged_frames) == (20, 1)
 
 
+class Doorkeeper:
+    """Says whether the spool has room: for beginnings, and for what follows them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refuses: set[Kind] = set()
+        append = Spool._append
+
+        def judged(
+            spool: Spool, segment: SpooledSegment, kind: Kind, *rest: Any, **how: Any
+        ) -> int:
+            if kind in self.refuses:
+                raise Exhausted("full")
+            return append(spool, segment, kind, *rest, **how)
+
+        monkeypatch.setattr(Spool, "_append", judged)
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> Doorkeeper:
+    return Doorkeeper(monkeypatch)
+
+
 async def test_a_full_spool_ends_the_segment_and_recording_is_tried_again_later(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, door: Doorkeeper
 ):
     bench.feed(access_units(15, START_US))
-    refusing = True
-    real = Spool._check_room
-
-    def check(spool: Spool, size: int) -> None:
-        if refusing:
-            raise Exhausted("full")
-        real(spool, size)
-
-    monkeypatch.setattr(Spool, "_check_room", check)
+    door.refuses = {Kind.BEGIN, Kind.FRAGMENT}
     bench.feed(access_units(30, START_US, first=15))
     assert bench.ends() == [EndReason.STORAGE_FAILURE]
     assert bench.recorder.refusals == 1
 
-    refusing = False
+    door.refuses.clear()
     bench.clock.forward(REFUSED_RETRY_S)
     bench.feed(access_units(GOP + 1, START_US + 10_000_000, first=50))
     assert bench.ends() == [EndReason.STORAGE_FAILURE, None]
+
+
+@pytest.mark.parametrize(("refused", "fed"), [(Kind.BEGIN, 100), (Kind.FRAGMENT, 101)])
+async def test_a_segment_that_comes_to_nothing_gives_its_reason_to_the_one_before(
+    bench: Bench, door: Doorkeeper, refused: Kind, fed: int
+):
+    bench.feed(access_units(fed, START_US))
+    door.refuses = {refused}
+    bench.feed(access_units(GOP + 1, START_US, first=fed))
+
+    whole, *empty = bench.begun
+    assert len(whole.fragments) == 100 // GOP
+    assert not any(segment.fragments for segment in empty)
+    assert set(bench.ends()) == {EndReason.STORAGE_FAILURE}
 
 
 async def test_what_is_being_written_is_known(bench: Bench):

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,29 @@ async def test_a_full_spool_refuses_media_but_takes_the_reason(tmp_path: Path):
         [found] = await again.recover()
         assert found.end is EndReason.STORAGE_FAILURE
         assert len(found.fragments) == 3
+
+
+def append_for_ever(spool: Spool, segment: SpooledSegment, size: int) -> None:
+    for i in count():
+        spool.append(segment, fragment(i), media(i % 256, size))
+
+
+@pytest.mark.parametrize("size", [300, 5_000, 15_000])
+async def test_a_spool_that_was_full_takes_as_much_again_once_all_is_done(
+    tmp_path: Path, size: int
+):
+    taken = []
+    async with opened(tmp_path, bytes_max=20_000) as spool:
+        for n in range(4):
+            segment = spool.begin(head(n), INIT)
+            with pytest.raises(Exhausted, match="spool holds"):
+                append_for_ever(spool, segment, size)
+            spool.end(segment, EndReason.STORAGE_FAILURE)
+            taken.append(len(segment.fragments))
+            spool.release(segment)
+
+    assert taken[0] > 0
+    assert min(taken) >= taken[0] * 3 // 4
 
 
 async def test_a_disk_that_refuses_is_tried_again_and_nothing_is_lost(

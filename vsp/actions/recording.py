@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from vsp.actions.attempts import LegFailed
-from vsp.actions.outbox import Outbox
+from vsp.actions.outbox import REFUSALS, Outbox
 from vsp.actions.streams import Stream, StreamManager
 from vsp.actions.workers import WorkerPool
 from vsp.errors import Exhausted, VspError
@@ -41,6 +41,10 @@ BACKOFF_MAX_S = 60.0
 
 FEED_ROWS_MAX = 240
 """Rows fed to a playback at once: four hours of 60 s segments in one message."""
+
+WITHHELD_MAX = 10_000
+"""Segments that wait in a worker's journal behind one whose row cannot be written: 50 MB, which 200
+cameras reach after 50 minutes."""
 
 GAP_OF_LEG: dict[Leg, GapCause] = {
     Leg.DEVICE_OFFLINE: GapCause.DEVICE_OFFLINE,
@@ -242,6 +246,7 @@ class Archivist:
         self._metrics = metrics
         self._given_up: set[ChannelId] = set()
         self._behind: set[WorkerId] = set()
+        self._unwritable: dict[WorkerId, int] = {}
 
     async def segment_closed(self, worker_id: WorkerId, event: SegmentClosed) -> None:
         """Commit it, now or once the database takes it; the worker's other news goes on.
@@ -265,13 +270,44 @@ class Archivist:
         """Row, then acknowledgement: never the other order (I1). Replays are idempotent."""
         segment = event.segment
         reach(Point.ROW_COMMIT_ABOUT)
-        await self._segments.commit([segment])
+        try:
+            await self._segments.commit([segment])
+        except REFUSALS:
+            raise
+        except Exception:
+            # The row is at fault and not the database: it must not hold up those behind it.
+            log.exception(
+                "segment row cannot be written, it stays in the journal",
+                worker=worker_id,
+                seq=event.seq,
+                key=segment.key,
+            )
+            self._unwritable.setdefault(worker_id, event.seq)
+            return
         reach(Point.ROW_COMMITTED)
         await self._changes.append(self._points(segment))
         self._metrics.count("vsp_segments_committed")
         self._metrics.count("vsp_segment_bytes", segment.size_bytes)
+        if self._may_acknowledge(worker_id, event.seq):
+            await self._acknowledge(worker_id, event.seq)
+
+    def _may_acknowledge(self, worker_id: WorkerId, seq: int) -> bool:
+        """Not behind a row that could not be written, which an acknowledgement would cover. It is
+        told again with the journal, and given up when too much waits behind it."""
+        unwritable = self._unwritable.get(worker_id)
+        if unwritable is None or seq < unwritable:
+            return True
+        if unwritable < seq < unwritable + WITHHELD_MAX:
+            return False
+        del self._unwritable[worker_id]
+        if seq > unwritable:
+            # Its object stays: what has no row and is in no journal is the reconciler's.
+            log.error("segment row given up", worker=worker_id, seq=unwritable)
+        return True
+
+    async def _acknowledge(self, worker_id: WorkerId, seq: int) -> None:
         try:
-            await self._pool.get(worker_id).acknowledge(event.seq)
+            await self._pool.get(worker_id).acknowledge(seq)
         except VspError as error:
             # Told again when the worker is back, or covered by the next acknowledgement.
             log.info("segment not acknowledged", worker=worker_id, error=error.message)

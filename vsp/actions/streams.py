@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,7 +71,12 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 """Pause between bring-ups of a lost stream, doubling: a dead camera costs one INVITE a minute."""
 
+STEADY_S = RETRY_MAX_S
+"""A stream that stayed up this long has recovered, and is brought up at once when it is lost again:
+that costs no more INVITEs than a dead camera does."""
+
 RESTARTED = "the media worker was restarted"
+NOT_ASKED_FOR = "worker: not asked for any more"
 
 ARRIVED = {StreamState.WAITING_KEYFRAME, StreamState.FLOWING}
 SILENT = {StreamState.STALLED, StreamState.ENDED}
@@ -79,7 +84,11 @@ SILENT = {StreamState.STALLED, StreamState.ENDED}
 
 @dataclass(slots=True)
 class Stream:
-    """One channel's inbound stream and everyone who uses it."""
+    """One channel's inbound stream and everyone who uses it.
+
+    up_since  when it last came up (monotonic)
+    pause_s   before it is brought up the next time, unless it is steady until it is lost
+    """
 
     channel: Channel
     session_id: SessionId
@@ -96,10 +105,18 @@ class Stream:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     bring_up: asyncio.Task[None] | None = None
     release: asyncio.TimerHandle | None = None
+    up_since: float = 0.0
+    pause_s: float = 0.0
 
     @property
     def wanted(self) -> bool:
         return self.recorded or bool(self.viewers)
+
+    def take_pause_s(self) -> float:
+        """The pause that is due now; the next one is longer."""
+        pause_s = self.pause_s
+        self.pause_s = min(max(pause_s * 2, RETRY_FIRST_S), RETRY_MAX_S)
+        return pause_s
 
 
 class SsrcSpace:
@@ -150,6 +167,8 @@ class StreamManager:
         self._ssrcs = SsrcSpace(platform_id)
         self._streams: dict[ChannelId, Stream] = {}
         self._sessions: dict[SessionId, Stream] = {}
+        self._in_hand: set[SessionId] = set()
+        self._unowned: set[SessionId] = set()
         self._views: dict[ViewId, MediaControl] = {}
         self._rows: dict[SessionId, StreamRow] = {}
         self._restored: dict[SessionId, Channel] = {}
@@ -258,13 +277,24 @@ class StreamManager:
         return [self._status(stream) for stream in self._streams.values()]
 
     async def measure(self) -> Sequence[SessionStatus]:
-        """Fresh counters from every worker; also refreshes what `statuses` answers."""
+        """Fresh counters from every worker; also refreshes what `statuses` answers.
+
+        A session that nobody owns is ended: its opening had timed out here before the worker came
+        to it. It must be seen twice, for an answer may have been on its way while it was ended.
+        """
+        unowned: set[SessionId] = set()
         for worker in self._pool.all_alive():
             for status in await worker.sessions():
                 stream = self._sessions.get(status.session_id)
                 if stream is not None:
                     stream.status = status
                     self._recover_if_silent(stream)
+                elif status.session_id in self._unowned:
+                    log.warning("session of nobody ended", session=status.session_id)
+                    await self._close_session(worker, status.session_id, NOT_ASKED_FOR)
+                elif status.session_id not in self._in_hand:
+                    unowned.add(status.session_id)
+        self._unowned = unowned
         return self.statuses()
 
     def _recover_if_silent(self, stream: Stream) -> None:
@@ -302,8 +332,10 @@ class StreamManager:
             row = self._rows.get(status.session_id)
             if stream is not None:
                 stream.status = status
+            elif status.session_id in self._in_hand:
+                continue
             elif row is None or not self._adopt(row, status):
-                await worker.close_session(status.session_id, "worker: not asked for any more")
+                await worker.close_session(status.session_id, NOT_ASKED_FOR)
                 known.discard(status.session_id)
         for stream in streams:
             if stream.session_id not in known:
@@ -404,13 +436,24 @@ class StreamManager:
         session_id = SessionId(self._ids.row_id())
         transport = device.settings.media_transport or MediaTransport.UDP
         ssrc = self._ssrcs.take({stream.ssrc for stream in self._streams.values()})
+        spec = SessionSpec(session_id, channel.id, transport, ssrc)
         try:
-            port = await worker.open_session(SessionSpec(session_id, channel.id, transport, ssrc))
+            with self._handling(session_id):
+                port = await worker.open_session(spec)
         except VspError as error:
             self._pool.released(worker.worker_id)
             raise worker_failed(error) from error
         attempt.step("port opened", f"worker {worker.worker_id}, {port.host}:{port.port}")
         return Stream(channel, session_id, worker, port.port, port.host, ssrc, self._clock.now_us())
+
+    @contextlib.contextmanager
+    def _handling(self, session_id: SessionId) -> Iterator[None]:
+        """While a session is being opened or ended, it is no stream's and yet somebody's."""
+        self._in_hand.add(session_id)
+        try:
+            yield
+        finally:
+            self._in_hand.discard(session_id)
 
     def _bring_up(
         self, stream: Stream, purpose: str, why: str, attempt: AttemptLog | None = None
@@ -425,10 +468,14 @@ class StreamManager:
     async def _bring_up_until_it_flows(
         self, stream: Stream, purpose: str, why: str, attempt: AttemptLog | None
     ) -> None:
-        """Try now and, for a stream that once flowed, again with growing pauses."""
-        pause_s = RETRY_FIRST_S
+        """Try now and, for a stream that once flowed, again with growing pauses; they go on growing
+        when it is lost again soon after it came up."""
         first = purpose != "recovery"
         try:
+            if not first:
+                await self._pause_before_recovery(stream)
+                if stream.dialog is not None and stream.state in ARRIVED:
+                    return  # its packets came again meanwhile
             while self._streams.get(stream.channel.id) is stream:
                 story = attempt or AttemptLog(self._clock, self._ids, stream.channel.id, purpose)
                 attempt = None
@@ -436,17 +483,26 @@ class StreamManager:
                     story.step("why", why)
                 failure = await self._try_once(stream, story)
                 if failure is None:
+                    stream.up_since = self._clock.monotonic()
                     return
                 hopeless = getattr(failure, "leg", None) in {Leg.DEVICE_OFFLINE, Leg.WORKER}
                 if first or hopeless:
                     await self._end_failed(stream, failure)
                     return
                 self._tell(stream, failure.cause or failure.message)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_MAX_S)
+                await asyncio.sleep(stream.take_pause_s())
         except Exception:
             log.exception("bring-up failed", channel=stream.channel.gb_id)
             await self._end(stream, Leg.WORKER, "internal error, see the log")
+
+    async def _pause_before_recovery(self, stream: Stream) -> None:
+        """None after a steady stream, nor at its first loss."""
+        if self._clock.monotonic() - stream.up_since >= STEADY_S:
+            stream.pause_s = 0.0
+        pause_s = stream.take_pause_s()
+        if pause_s:
+            log.info("stream lost again", channel=stream.channel.gb_id, pause_s=pause_s)
+        await asyncio.sleep(pause_s)
 
     async def _try_once(self, stream: Stream, attempt: AttemptLog) -> VspError | None:
         """One attempt over the wished transport, then over the other. None: packets arrive."""
@@ -577,16 +633,13 @@ class StreamManager:
         for view_id in stream.viewers:
             self._views.pop(view_id, None)
         stream.state = StreamState.ENDED
-        await self._note_state(stream, f"{leg.value}: {detail}")
-        try:
-            await stream.worker.close_session(
-                stream.session_id, f"{leg.value}: {detail}", next_step
-            )
-        except VspError as error:
-            log.info("session not closed", session=stream.session_id, error=error.message)
+        cause = f"{leg.value}: {detail}"
+        with self._handling(stream.session_id):
+            await self._note_state(stream, cause)
+            await self._close_session(stream.worker, stream.session_id, cause, next_step)
         if self.on_view_ended is not None:
             for view_id in stream.viewers:
-                await self.on_view_ended(view_id, f"{leg.value}: {detail}")
+                await self.on_view_ended(view_id, cause)
         self._spawn(self._hang_up(stream), "hang up")
         if stream.bring_up is not None and stream.bring_up is not asyncio.current_task():
             stream.bring_up.cancel()
@@ -622,11 +675,19 @@ class StreamManager:
         self._pool.released(stream.worker.worker_id)
         if stream.bring_up is not None:
             stream.bring_up.cancel()
-        await self._hang_up(stream)
+        with self._handling(stream.session_id):
+            await self._hang_up(stream)
+            cause = "nobody watches any more"
+            await self._close_session(stream.worker, stream.session_id, cause)
+
+    @staticmethod
+    async def _close_session(
+        worker: MediaControl, session_id: SessionId, cause: str, next_step: str = ""
+    ) -> None:
         try:
-            await stream.worker.close_session(stream.session_id, "nobody watches any more")
+            await worker.close_session(session_id, cause, next_step)
         except VspError as error:
-            log.info("session not closed", session=stream.session_id, error=error.message)
+            log.info("session not closed", session=session_id, error=error.message)
 
     @staticmethod
     def _cancel_release(stream: Stream) -> None:

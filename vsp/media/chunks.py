@@ -5,7 +5,8 @@
 
 `ChunkWriter` does what blocks, one call at a time, with the time as an argument; a thread drives it
 (`WriterThread`), or the loop of a virtual world. It never goes on behind a record that the disk did
-not take, and never leaves a chunk that is not synced: the log ends at one place at the most.
+not take, and never leaves a chunk that is not synced: the log ends at one place at the most. Only
+chunks that are done with go meanwhile: theirs may be the room that is missing.
 
 A disk that failed to sync may have dropped what it had been given (Linux marks the pages clean). So
 what was not synced is kept in memory, written again to the same places, and synced again, until the
@@ -20,6 +21,7 @@ import queue
 import struct
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -271,6 +273,7 @@ class WriterThread:
         self._on_written = on_written
         self._clock = clock
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._next: deque[Job | None] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -301,7 +304,7 @@ class WriterThread:
         """Wait for one job and do it; sync when that is due. False when told to stop."""
         due = self._sync_when_due()
         try:
-            job = self._queue.get(timeout=due)
+            job = self._next.popleft() if self._next else self._queue.get(timeout=due)
         except queue.Empty:
             return True
         if job is None:
@@ -310,9 +313,20 @@ class WriterThread:
             if self._stopping.wait(RETRY_S):
                 return False
             self._sync_when_due()  # a disk that is full can still save what it has
+            self._make_room(job)
         if isinstance(job, Write):
             self._tell(job)
         return True
+
+    def _make_room(self, refused: Job) -> None:
+        """A full disk may be full of us: what waits behind `refused` to be dropped goes now, unless
+        it is still to be written to; writes come in the order of chunks."""
+        while not self._queue.empty():
+            self._next.append(self._queue.get_nowait())
+        for job in [job for job in self._next if isinstance(job, Drop)]:
+            if job.chunk >= refused.chunk or not self._core.do(job, self._clock.monotonic()):
+                return
+            self._next.remove(job)
 
     def _sync_when_due(self) -> float | None:
         """Seconds until the next sync; None when nothing waits for one."""

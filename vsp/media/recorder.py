@@ -9,7 +9,8 @@ backwards within a run, and a step of the machine's clock ends the run with that
 (`dts`) is what players show; it counts from the run's first picture.
 
 What the disk or the store cannot take is not queued without end: the segment is closed with the
-reason `storage_failure` and the next one is tried `REFUSED_RETRY_S` later.
+reason `storage_failure` and the next one is tried `REFUSED_RETRY_S` later. A segment that came to
+nothing is no row, so the reason is given to the one before it.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class Recorder:
         self._worker = worker
         self._run: _Run | None = None
         self._open: _Open | None = None
+        self._before: SpooledSegment | None = None
         self._last: AccessUnit | None = None
         self._last_end_us: UtcMicros | None = None
         self._picture_90k = CLOCK_HZ // 25
@@ -182,7 +184,7 @@ class Recorder:
         """Close the segment and the run. Recording goes on with the next key picture, if any."""
         if self._open is not None:
             self._close(reason)
-        self._run = None
+        self._run = self._before = None
 
     # ---- segments ---------------------------------------------------------------------------
 
@@ -281,7 +283,7 @@ class Recorder:
         if self._open is opened:
             self._spool.end(opened.segment, reason)
             self._last_end_us = opened.segment.end_us if reason is EndReason.ROLLED else None
-            self._open = None
+            self._open, self._before = None, opened.segment
 
     # ---- fragments --------------------------------------------------------------------------
 
@@ -315,6 +317,7 @@ class Recorder:
             self._give_up(opened, EndReason.STORAGE_FAILURE)
             self._refused(error)
         else:
+            self._before = None
             if self._is_overgrown(opened, 1):  # and no key picture came to cut it at
                 self._give_up(opened, EndReason.MEDIA_STOPPED)
 
@@ -342,6 +345,10 @@ class Recorder:
         )
 
     def _refused(self, error: Exhausted) -> None:
+        """Nothing of the segment before says why its successor is missing, so it ends anew."""
+        before, self._before = self._before, None
+        if before is not None:
+            self._spool.end(before, EndReason.STORAGE_FAILURE)
         self.refusals += 1
         self._refused_until = self._clock.monotonic() + REFUSED_RETRY_S
         log.error("recording refused", channel=self._channel_id, why=str(error), cause=error.cause)

@@ -62,6 +62,10 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES = 64 << 20
 """Size at which the log goes on in a new file: the grain in which space is freed."""
 
+CHUNKS_MIN = 8
+"""A spool has room for this many; below 512 MB its chunks are smaller. The last one is never freed,
+so what is done there takes an eighth of the room at most."""
+
 QUEUE_BYTES_MAX = 128 << 20
 """Bytes that wait for the writer: more than a second of 200 cameras, an fsync of a slow disk."""
 
@@ -244,6 +248,7 @@ class Spool:
         self._disk = disk
         self._blocking = blocking
         self._bytes_max = bytes_max
+        self._chunk_bytes = min(CHUNK_BYTES, bytes_max // CHUNKS_MIN)
         self._old_chunks = chunks_in(disk, folder)
         self._chunks: list[int] = [base for base, _ in self._old_chunks]
         self._tail = max((base + size for base, size in self._old_chunks), default=0)
@@ -359,7 +364,7 @@ class Spool:
     def _next_position(self, size: int) -> int:
         """Where a record of `size` bytes will stand; begins a new chunk when the last is full."""
         used = self._tail - self._chunks[-1]
-        if used and used + size > CHUNK_BYTES:
+        if used and used + size > self._chunk_bytes:
             self._chunks.append(self._tail)
         return self._tail
 
