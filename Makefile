@@ -32,7 +32,7 @@ check: $(DEV) ## format, lint, types and the quick tests
 bench: $(DEV) ## one figure: make bench NAME=x
 	@$(BIN)/python -m benchmarks $(or $(NAME),--list)
 
-judge: $(DEV) $(CONSOLE) ## all figures, deaths and seeds in one report; PART=bench|crash|world
+judge: $(DEV) $(CONSOLE) ## all figures, deaths and seeds in one report; PART=bench|crash|world|mutants
 	@PART=$(PART) $(BIN)/python -m benchmarks.judge
 
 soak: $(DEV) $(CONSOLE) ## hours of the demo, sampled each minute: make soak SOAK_S=14400

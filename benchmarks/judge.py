@@ -5,8 +5,10 @@
     world-small-1  2,500 seeds of the small virtual world
     world-small-2  2,440 more
     world-full     60 seeds of the full one; 5,000 in all
+    world-weeks    10 seeds of 2,000 cameras and 100 days, by intervals
+    mutants        bugs planted into copies of the product, which the small world must find
 
-PART names a part or the first words of several: `world` is the last three. A part takes three hours
+PART names a part or the first words of several: `world` is all of the worlds. A part takes three hours
 at the most on two slow cores. A small life takes 4.5 s of CPU and a full one 115 s, each core lives
 one at a time, and some are lived twice: that makes 1.6, 1.6 and 1.1 hours. Five thousand small ones
 in one part would take 3.2. The soak is not in it: `make soak`.
@@ -102,6 +104,7 @@ WORLDS = (
     Worlds("world-small-1", "small", 1, 2_500, of_piece=250, twice=5),
     Worlds("world-small-2", "small", 2_501, 4_940, of_piece=250, twice=5),
     Worlds("world-full", "full", 1, 60, of_piece=10, twice=1),
+    Worlds("world-weeks", "weeks", 1, 10, of_piece=5, twice=1),
 )
 
 
@@ -119,6 +122,7 @@ PIECES: Sequence[Piece] = (
     *(Piece("bench", f"bench-{name}", ("-m", "benchmarks", name), True) for name in BENCHMARKS),
     *crash_pieces(),
     *(piece for worlds in WORLDS for piece in worlds.pieces()),
+    Piece("mutants", "mutants", ("-m", "tests.world.mutants")),
 )
 PARTS = tuple(dict.fromkeys(piece.part for piece in PIECES))
 

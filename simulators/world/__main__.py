@@ -8,8 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from simulators.world.campaign import run
+from simulators.world.campaign import AnyScale, run
+from simulators.world.weeks import WEEKS
 from simulators.world.world import SCALES
+
+EVERY_SCALE: dict[str, AnyScale] = {**SCALES, WEEKS.name: WEEKS}
+"""Datagram by datagram, and by interval events."""
 
 HASH_SEED = "PYTHONHASHSEED"
 """Python orders its sets by it, and with them what a seed leads to."""
@@ -17,7 +21,7 @@ HASH_SEED = "PYTHONHASHSEED"
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m simulators.world", description=__doc__)
-    top.add_argument("--scale", choices=[*SCALES], default="small", help="how big (small)")
+    top.add_argument("--scale", choices=[*EVERY_SCALE], default="small", help="how big (small)")
     top.add_argument("--seeds", type=_seeds, default=range(1, 2), metavar="N or N-M")
     top.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="at a time")
     top.add_argument("--twice", type=int, default=0, metavar="N", help="the first N, two times")
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [sys.executable, "-m", "simulators.world", *(arguments or sys.argv[1:])],
             {**os.environ, HASH_SEED: "0"},
         )
-    scale = SCALES[options.scale]
+    scale = EVERY_SCALE[options.scale]
     campaign = run(
         options.seeds,
         scale,

@@ -19,11 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from simulators.world.weeks import Weeks, WeeksScale
 from simulators.world.world import Report, Scale, World
 from vsp.faults import Point
 
-LIFE_S_MAX = 1800.0
-"""A life that takes longer than this is stuck; a full one takes a minute or two."""
+AnyScale = Scale | WeeksScale
+
+LIFE_S_MAX = 7200.0
+"""A life that takes longer than this is stuck: a day takes a quarter of an hour, and three times
+that on a busy machine; a full one a minute or two."""
 
 FINDINGS_SHOWN = 12
 """Of each life."""
@@ -33,7 +37,7 @@ FINDINGS_SHOWN = 12
 class Campaign:
     """What has been found so far."""
 
-    scale: Scale
+    scale: AnyScale
     lives: int = 0
     failed: list[int] = field(default_factory=list)
     points: Counter[str] = field(default_factory=Counter)
@@ -78,7 +82,7 @@ class Campaign:
 
 def run(
     seeds: Iterable[int],
-    scale: Scale,
+    scale: AnyScale,
     jobs: int,
     twice: int,
     say: Callable[[str], None],
@@ -107,7 +111,7 @@ def run(
     return campaign
 
 
-def lives(seeds: Sequence[int], scale: Scale, jobs: int) -> Iterator[Report]:
+def lives(seeds: Sequence[int], scale: AnyScale, jobs: int) -> Iterator[Report]:
     """Reports as they come, in any order. Who stops asking ends those that are being lived."""
     waiting, running = list(reversed(seeds)), dict[int, _Life]()
     try:
@@ -133,7 +137,7 @@ def lives(seeds: Sequence[int], scale: Scale, jobs: int) -> Iterator[Report]:
 @dataclass(slots=True)
 class _Life:
     seed: int
-    scale: Scale
+    scale: AnyScale
     pid: int
     pipe: int
     kill_at: float
@@ -144,7 +148,7 @@ class _Life:
         self.kill_at = float("inf")
 
 
-def _begin(seed: int, scale: Scale) -> _Life:
+def _begin(seed: int, scale: AnyScale) -> _Life:
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
@@ -160,9 +164,10 @@ def _begin(seed: int, scale: Scale) -> _Life:
     return _Life(seed, scale, pid, reading, time.monotonic() + LIFE_S_MAX)
 
 
-def _lived(seed: int, scale: Scale) -> Report:
+def _lived(seed: int, scale: AnyScale) -> Report:
     try:
-        return World(seed, scale).run()
+        world = Weeks(seed, scale) if isinstance(scale, WeeksScale) else World(seed, scale)
+        return world.run()
     except BaseException:  # noqa: BLE001 - whatever it was, the campaign is told
         return _nothing(seed, scale, f"the world ended early:\n{traceback.format_exc()}")
 
@@ -176,7 +181,7 @@ def _end(life: _Life) -> Report:
     return report
 
 
-def _nothing(seed: int, scale: Scale, finding: str) -> Report:
+def _nothing(seed: int, scale: AnyScale, finding: str) -> Report:
     return Report(seed=seed, scale=scale, findings=[finding])
 
 

@@ -45,8 +45,9 @@ class _Inode:
         self.undo = []
 
     def fail_to_sync(self) -> None:
-        if self.lost is None and len(self.data) > self.synced:
-            self.lost = (self.synced, len(self.data))
+        begin = self.synced if self.lost is None else self.lost[0]
+        if len(self.data) > begin:
+            self.lost = (begin, len(self.data))
 
     def forget(self, draw: random.Random) -> None:
         """The power went."""

@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,7 +21,7 @@ from simulators.world.disk import ForgetfulDisk
 from simulators.world.loop import Process, VirtualClock, VirtualLoop, current, require_alive
 from simulators.world.network import Address, Network
 from vsp.blocking import Blocking
-from vsp.disk import Disk
+from vsp.disk import Disk, make_folders
 from vsp.errors import Conflict, Exhausted, Unavailable, VspError
 from vsp.media.admission import Admission
 from vsp.media.chunks import RETRY_S, ChunkWriter, Job, OnWritten, Write, Writer
@@ -128,6 +129,8 @@ class Seat:
         assert process is not None
         if holder is not None and holder.alive:
             raise Conflict(f"another worker holds {folder}")
+        with suppress(OSError):  # as the real one: a lock need not be durable
+            make_folders(self.disk, folder)
         self._host.locks[folder] = process
         return _Lock(self._host, folder)
 

@@ -76,6 +76,8 @@ class Witness:
     def __init__(self) -> None:
         self.tapings: list[Taping] = []
         self.committed: dict[str, Segment] = {}
+        self.published: dict[str, float] = {}
+        """When each object of the bucket was completed."""
         self.acts: dict[str, float] = {}
         """When each act that is in the audit log began."""
         self.deaths: list[Death] = []

@@ -19,7 +19,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -57,8 +57,7 @@ LAST_S = 200.0
 """For what the workers still hold: a segment is completed, journalled and committed in seconds."""
 
 TCP_EVERY = 4
-MOVING_EVERY = 20
-"""Each 4th camera signals over TCP; each 20th shows motion, with pictures that lean on others."""
+"""Each 4th camera signals over TCP."""
 
 MOVING = Film(picture_s=5.0, gop_pictures=4)
 
@@ -68,6 +67,7 @@ class Scale:
     """How big a world is, and the least that must happen in it.
 
     picture_s   between two pictures of a camera
+    moving      each n-th camera shows motion, with pictures that lean on others
     pace_s      between two blows of fate: at least, at most
     crash_s     between two deaths at crash points
     events      datagrams, stored things and blows, at least
@@ -85,6 +85,7 @@ class Scale:
     part_s: float
     pace_s: tuple[float, float]
     crash_s: tuple[float, float]
+    moving: int = 20
     events: int = 0
     blows: int = 0
     points: int = 0
@@ -122,7 +123,38 @@ FULL = Scale(
     points=10,
 )
 
-SCALES = {scale.name: scale for scale in (SMALL, FULL)}
+DAY = Scale(
+    name="day",
+    cameras=1000,
+    seconds=24 * 3600.0,
+    workers=2,
+    visitors=5,
+    picture_s=3600.0,
+    segment_s=600.0,
+    part_s=300.0,
+    pace_s=(1800.0, 7200.0),
+    crash_s=(3600.0, 14_400.0),
+    moving=500,
+    events=2_500_000,
+    blows=10,
+    points=4,
+)
+"""A day of a large site. Nearly all of it is heartbeats; docs/decisions/0009 says what it costs."""
+
+SCALES = {scale.name: scale for scale in (SMALL, FULL, DAY)}
+
+
+class Bars(Protocol):
+    """What a report says of its scale: the least that must happen."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def blows(self) -> int: ...
+    @property
+    def points(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +168,7 @@ class Report:
     """
 
     seed: int
-    scale: Scale
+    scale: Bars
     hash: str = ""
     events: int = 0
     blows: Mapping[str, int] = field(default_factory=dict)
@@ -223,13 +255,14 @@ class World:
             observe={
                 "segments": {"commit": self._committed},
                 "audit": {"append": self._acted},
+                "objects": {"complete": self._completed},
             },
         )
 
     def _camera(self, number: int, name: str) -> Camera:
         transport = Transport.TCP if number % TCP_EVERY == 0 else Transport.UDP
         timing = Timing(expires_s=3600, register_jitter_s=2.0, retry_s=10.0, keepalive_s=60.0)
-        film = MOVING if number % MOVING_EVERY == 0 else Film(self.scale.picture_s)
+        film = MOVING if number % self.scale.moving == 0 else Film(self.scale.picture_s)
         return Camera(
             camera_spec(number, PASSWORD, transport, timing),
             f"198.51.{number // 200}.{number % 200 + 1}",
@@ -373,12 +406,17 @@ class World:
         for segment in arguments[0]:
             self.checker.row_committed(segment)
 
+    def _completed(self, arguments: tuple[Any, ...], named: object, result: object) -> None:
+        self.checker.completed(arguments[0])
+
     def _acted(self, row: AuditRow) -> None:
         self.witness.acts.setdefault(row.act_id, self.loop.now)
 
     def _log(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:
-        if method == "exception":
+        if event.get("exc_info"):  # `exception` comes as an error with this
             self.checker.complaint(event)
+        elif event.get("event") == "rows and objects disagree":
+            self.checker.mended(event["kind"], event["key"])
         raise structlog.DropEvent
 
     def _report(self, cpu_s: float) -> Report:
@@ -411,4 +449,4 @@ def _look_at_error(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-__all__ = ["FULL", "SCALES", "SMALL", "Report", "Scale", "World"]
+__all__ = ["DAY", "FULL", "SCALES", "SMALL", "Report", "Scale", "World"]

@@ -1,8 +1,8 @@
-"""Who lives in the world: simulated devices, the real signalling service, an operator.
+"""Who lives in the world of signalling: cameras, the real signalling service, an operator.
 
-The device is `simulators.ua.DeviceUa`, the platform is `vsp.sip.service.SignalService` with its own
-agent, registrar, presence, sessions and catalogues; only its UDP driver and its listener are the
-network's. Neither knows that time is virtual.
+The platform is `vsp.sip.service.SignalService` with its own agent, registrar, presence, sessions
+and catalogues; only its UDP driver and its listener are the network's. It does not know that time
+is virtual.
 """
 
 from __future__ import annotations
@@ -12,22 +12,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from simulators.camera import camera_spec
 from simulators.chance import SeededIds
-from simulators.line import (
-    CloseMedia,
-    Connect,
-    Died,
-    Disconnect,
-    Gone,
-    OpenMedia,
-    Output,
-    Registered,
-    StartMedia,
-)
-from simulators.network import Address, Network, StreamEnd, VirtualClock
 from simulators.spec import DeviceSpec, PlatformSpec, Timing
-from simulators.ua import DeviceUa
+from simulators.world.cameras import Camera, Film, camera_spec
+from simulators.world.loop import VirtualClock
+from simulators.world.network import Address, Network
 from tests.sip.fakes import CountedMetrics
 from vsp.config import SipConfig
 from vsp.errors import VspError
@@ -45,8 +34,7 @@ from vsp.model.device import (
 )
 from vsp.model.ids import DeviceId, GbId, UtcMicros
 from vsp.ports import DeviceFacts, DeviceState, DialogState, InviteSpec
-from vsp.sip.core.agent import Peer, Send
-from vsp.sip.core.framing import PING, StreamFramer
+from vsp.sip.core.agent import Peer
 from vsp.sip.core.message import parse_message
 from vsp.sip.endpoint import _Connection
 from vsp.sip.service import SignalService
@@ -57,198 +45,6 @@ PASSWORD = "a password of the world"
 TIMING = Timing(
     expires_s=300, register_jitter_s=2.0, retry_s=10.0, keepalive_s=20.0, keepalive_misses=3
 )
-TCP_CONNECT_S = 3.0
-"""A device gives a connection up that is not there by then."""
-
-
-# ---- devices --------------------------------------------------------------------------------
-
-
-class SimulatedDevice:
-    """The shell around a `DeviceUa`: its timer, its address, its switch."""
-
-    def __init__(
-        self, spec: DeviceSpec, host: str, network: Network, clock: VirtualClock, seed: str
-    ) -> None:
-        self.spec = spec
-        self.host = host
-        self.streaming: set[str] = set()
-        self.tables_max = 0
-        self._network = network
-        self._clock = clock
-        self._ids = SeededIds(f"{seed}/{spec.gb_id}")
-        self._loop = asyncio.get_running_loop()
-        self._port = 20_000
-        self._connections = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._stream: StreamEnd | None = None
-        self.ua: DeviceUa | None = None
-
-    @property
-    def on(self) -> bool:
-        return self.ua is not None
-
-    @property
-    def online(self) -> bool:
-        return self.ua is not None and self.ua.online
-
-    @property
-    def live_transactions(self) -> int:
-        agent = self.ua._line.agent if self.ua is not None else None
-        return agent.live if agent is not None else 0
-
-    def calls(self) -> set[str]:
-        """Call-IDs of dialogs that this side considers up."""
-        if self.ua is None:
-            return set()
-        return {call_id for call_id, call in self.ua._calls._calls.items() if call.acknowledged}
-
-    def switch_on(self) -> None:
-        assert self.ua is None
-        where = PlatformSpec(PLATFORM_HOST, SIP_PORT)
-        self.ua = DeviceUa(self.spec, where, self._ids, self._clock)
-        self.ua.start(self._clock.monotonic())
-        self._run()
-
-    def switch_off(self) -> None:
-        """In order: BYE, unregister. The world does not wait for it."""
-        if self.ua is not None:
-            self.ua.stop(self._clock.monotonic())
-            self._run()
-
-    def cut_power(self) -> None:
-        """Without a word. Whoever was connected is not told."""
-        self.ua = None
-        self.streaming.clear()
-        self._disarm()
-        self._network.unbind((self.host, self._port))
-        if self._stream is not None:
-            self._stream.vanish()
-            self._stream = None
-
-    def break_link(self) -> None:
-        """A translator forgets us: the next packet comes from another port; TCP is reset."""
-        if self.ua is None:
-            return
-        if self._stream is not None:
-            self._stream.abort()
-        elif self.ua._line.linked:
-            self._network.unbind((self.host, self._port))
-            self.ua.unlinked(self._clock.monotonic(), "the address changed")
-            self._run()
-
-    # ---- what the network says --------------------------------------------------------------
-
-    def received(self, data: bytes, peer: Peer) -> None:
-        if self.ua is not None:
-            self.ua.receive(data, peer, self._clock.monotonic())
-            self._run()
-
-    def connection_made(self, peer: Peer) -> None:
-        if self.ua is not None:
-            self.ua.linked(peer, self.host, self._port, self._clock.monotonic())
-            self._run()
-
-    def connection_lost(self) -> None:
-        self._stream = None
-        if self.ua is not None:
-            self.ua.unlinked(self._clock.monotonic(), "the connection broke")
-            self._run()
-
-    # ---- what the state machine wants -------------------------------------------------------
-
-    def _run(self) -> None:
-        while self.ua is not None and (outputs := self.ua.take()):
-            for output in outputs:
-                self._do(output)
-        self._arm()
-
-    def _do(self, output: Output) -> None:
-        now = self._clock.monotonic()
-        match output:
-            case Send(data=data, peer=peer):
-                self._send(data, peer)
-            case Connect():
-                self._link()
-            case Disconnect():
-                if self._stream is not None:
-                    self._stream.abort()
-            case OpenMedia(call_id=call_id):
-                if self.ua is not None:
-                    self.ua.media_opened(call_id, self.host, 30_000, now)
-            case StartMedia(call_id=call_id):
-                self.streaming.add(call_id)
-            case CloseMedia(call_id=call_id):
-                self.streaming.discard(call_id)
-            case Gone():
-                self._network.unbind((self.host, self._port))
-                if self._stream is not None:
-                    self._stream.abort()
-                self.ua = None
-                self.streaming.clear()  # a call may have been taken while leaving
-            case Registered() | Died():
-                pass
-
-    def _send(self, data: bytes, peer: Peer) -> None:
-        if self._stream is not None:
-            self._stream.write(data)
-        elif self.spec.transport is Transport.UDP:
-            self._network.send(data, (self.host, self._port), (peer.host, peer.port))
-
-    def _link(self) -> None:
-        """A new port each time, as behind a translator."""
-        self._port += 1
-        if self.spec.transport is Transport.UDP:
-            peer = Peer(Transport.UDP, PLATFORM_HOST, SIP_PORT)
-            self._network.bind((self.host, self._port), lambda data, _: self.received(data, peer))
-            self._loop.call_soon(self.connection_made, peer)
-            return
-        self._connections += 1
-        peer = Peer(Transport.TCP, PLATFORM_HOST, SIP_PORT, self._connections)
-        place = (PLATFORM_HOST, SIP_PORT)
-        end = self._network.connect((self.host, self._port), place, lambda: _DeviceTcp(self, peer))
-        if end is None:
-            self._loop.call_later(TCP_CONNECT_S, self.connection_lost)
-        self._stream = end
-
-    def _arm(self) -> None:
-        self._disarm()
-        if self.ua is None:
-            return
-        self.tables_max = max(self.tables_max, self.live_transactions)
-        due = self.ua.next_deadline()
-        if due is not None:
-            self._timer = self._loop.call_at(max(due, self._loop.time()), self._wake)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wake(self) -> None:
-        self._timer = None
-        if self.ua is not None:
-            self.ua.advance(self._clock.monotonic())
-            self._run()
-
-
-class _DeviceTcp(asyncio.Protocol):
-    def __init__(self, device: SimulatedDevice, peer: Peer) -> None:
-        self._device = device
-        self._peer = peer
-        self._framer = StreamFramer()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._device.connection_made(self._peer)
-
-    def data_received(self, data: bytes) -> None:
-        for message in self._framer.feed(data):
-            if message != PING:
-                self._device.received(message, self._peer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._device.connection_lost()
-
 
 # ---- the platform ---------------------------------------------------------------------------
 
@@ -407,8 +203,8 @@ class Operator:
     `dialogs` is what the database would hold: it outlives the platform's process.
     """
 
-    def __init__(self, platform: Platform, devices: Sequence[SimulatedDevice], seed: str) -> None:
-        self.dialogs: dict[str, tuple[SimulatedDevice, DialogState]] = {}
+    def __init__(self, platform: Platform, devices: Sequence[Camera], seed: str) -> None:
+        self.dialogs: dict[str, tuple[Camera, DialogState]] = {}
         self.opened = 0
         self.busy = True
         self._platform = platform
@@ -418,7 +214,7 @@ class Operator:
         self._next_ssrc = 100_000_000
         platform.on_dialog_ended = self._forget
 
-    async def run(self, device: SimulatedDevice) -> None:
+    async def run(self, device: Camera) -> None:
         """One wall tile that looks at one camera, again and again."""
         while self.busy:
             await asyncio.sleep(self._random.uniform(1, 40))
@@ -430,7 +226,7 @@ class Operator:
                 if self.busy:
                     await self._close(call_id)
 
-    async def _open(self, device: SimulatedDevice) -> str | None:
+    async def _open(self, device: Camera) -> str | None:
         service = self._platform.service
         if service is None:
             return None
@@ -467,20 +263,18 @@ class Operator:
         while True:
             await asyncio.sleep(1.0)
             for call_id, (device, _) in list(self.dialogs.items()):
-                if call_id in device.streaming:
+                if call_id in device.calls():
                     self._silent.pop(call_id, None)
                 elif loop.time() - self._silent.setdefault(call_id, loop.time()) > STALL_S:
                     await self._close(call_id)
 
 
-def fleet(count: int) -> list[DeviceSpec]:
+def fleet(count: int, network: Network, seed: str) -> list[Camera]:
     """Cameras, each fourth over TCP."""
-    return [
-        camera_spec(
-            f"3402000000132{number:07d}",
-            PASSWORD,
-            transport=Transport.TCP if number % 4 == 0 else Transport.UDP,
-            timing=TIMING,
-        )
-        for number in range(1, count + 1)
-    ]
+    where, film = PlatformSpec(PLATFORM_HOST, SIP_PORT), Film(picture_s=60.0)
+    cameras = []
+    for number in range(1, count + 1):
+        transport = Transport.TCP if number % 4 == 0 else Transport.UDP
+        spec = camera_spec(number, PASSWORD, transport, TIMING)
+        cameras.append(Camera(spec, f"198.51.100.{number}", where, network, film, seed))
+    return cameras

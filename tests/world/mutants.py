@@ -65,30 +65,12 @@ MUTANTS = (
 """,
     ),
     Mutant(
-        "acknowledged one too far",
-        "vsp/media/journal.py",
-        "            done = [number for number in self._entries if number <= seq]\n",
-        "            done = [number for number in self._entries if number <= seq + 1]\n",
-    ),
-    Mutant(
         "journal entry lost with its process",
         "vsp/media/journal.py",
         "        self._entries, last = read_entries(disk, path)\n",
         """        self._entries, last = read_entries(disk, path)
         self._entries = {}
 """,
-    ),
-    Mutant(
-        "journal entry dropped before commit",
-        "vsp/media/shipper.py",
-        "        waiting = self._journal.unacknowledged()\n",
-        "        waiting = ()\n",
-    ),
-    Mutant(
-        "journal not synced",
-        "vsp/media/journal.py",
-        "            self._sync(file)\n",
-        "",
     ),
     Mutant(
         "spool not synced",
@@ -123,28 +105,55 @@ MUTANTS = (
         "        row = None\n",
     ),
     Mutant(
-        "last fragment forgotten",
-        "vsp/media/recorder.py",
-        "        if self._open is not None:\n            self._close(reason)\n",
-        "        if self._open is not None:\n            self._give_up(self._open, reason)\n",
-    ),
-    Mutant(
-        "sessions of the node before closed",
-        "vsp/actions/streams.py",
-        "        self._rows = {row.session_id: row for row in await self._book.all()}\n",
-        "        self._rows = {}\n",
-    ),
-    Mutant(
-        "rights asked for once",
-        "vsp/actions/views.py",
-        "        users = {opened.view.user_id for opened in self._open.values()}\n",
-        "        users: set[UserId] = set()\n",
-    ),
-    Mutant(
         "end of a view not written down",
         "vsp/actions/views.py",
         "        opened.entry.note(cause)\n        await opened.audit.aclose()\n",
         "        opened.entry.note(cause)\n",
+    ),
+    Mutant(
+        "hash of all but the last fragment",
+        "vsp/media/spool.py",
+        "        hasher = segment.hasher if media else None\n",
+        "        hasher = segment.hasher if media and index < 3 else None\n",
+    ),
+    Mutant(
+        "overlapping gap",
+        "vsp/actions/timeline.py",
+        "        start_us, end_us = max(span.start_us, edge), min(span.end_us, until_us)\n",
+        "        start_us, end_us = span.start_us, min(span.end_us + 1, until_us)\n",
+    ),
+    Mutant(
+        "a ticket for any view",
+        "vsp/media/admission.py",
+        """        if (ticket.view_id, ticket.kind) != (view_id, kind):
+            raise Denied("the media ticket is for another view")
+""",
+        "",
+    ),
+    Mutant(
+        "seen before it is written down",
+        "vsp/actions/views.py",
+        """            entry = await audit.enter_async_context(
+                self._access.act(actor, action, channel_resource(channel.id), reason)
+            )
+            reach(Point.VIEW_AUDITED)
+            self._require_room(actor, channel)
+""",
+        """            act = self._access.act(actor, action, channel_resource(channel.id), reason)
+            await attach(ViewId(view.id + "-early"))
+            entry = await audit.enter_async_context(act)
+            reach(Point.VIEW_AUDITED)
+            self._require_room(actor, channel)
+""",
+    ),
+    Mutant(
+        "last part forgotten",
+        "vsp/media/shipper.py",
+        "        await self._put_new_bytes(segment)\n        reach(Point.COMPLETE_ABOUT)\n",
+        """        if not segment.parts:
+            await self._put_new_bytes(segment)
+        reach(Point.COMPLETE_ABOUT)
+""",
     ),
 )
 

@@ -1,6 +1,8 @@
-"""One seeded run: a fleet, a platform, an operator, bad weather, then calm, then the checkers.
+"""One seeded run of signalling alone: a fleet, a platform, an operator, bad weather, then calm.
 
-The checkers stand outside the code: they compare what the two sides believe.
+The checkers stand outside the code: they compare what the two sides believe. In the whole world
+(`simulators.world`) processes die at any line, and calls of the dead are forgotten; here nobody
+dies, so none may be.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from typing import Any
 
 import structlog
 
-from simulators.network import CALM, Network, VirtualClock, VirtualLoop, Weather
-from tests.world.actors import Operator, Platform, SimulatedDevice, fleet
+from simulators.world.loop import VirtualClock, VirtualLoop
+from simulators.world.network import CALM, Network, Weather
+from simulators.world.trace import Trace
+from tests.world.actors import Operator, Platform, fleet
 
 CAMERAS = 8
 STORM_S = 400.0
@@ -56,7 +60,7 @@ class World:
         self._random = random.Random(f"fate/{seed}")
 
     def run(self) -> World:
-        loop = VirtualLoop()
+        loop = VirtualLoop(self.seed)
         loop.set_exception_handler(lambda _, context: self._note(f"unhandled: {context}"))
         structlog.configure(processors=[self._log])
         try:
@@ -76,13 +80,9 @@ class World:
 
     async def _live(self, loop: VirtualLoop) -> None:
         seed, clock = str(self.seed), VirtualClock(loop)
-        self.network = Network(loop, seed)
-        specs = fleet(CAMERAS)
-        self.devices = [
-            SimulatedDevice(spec, f"198.51.100.{number}", self.network, clock, seed)
-            for number, spec in enumerate(specs, start=1)
-        ]
-        self.platform = Platform(self.network, clock, seed, specs)
+        self.network = Network(loop, seed, Trace())
+        self.devices = fleet(CAMERAS, self.network, seed)
+        self.platform = Platform(self.network, clock, seed, [each.spec for each in self.devices])
         self.operator = Operator(self.platform, self.devices, seed)
         await self.platform.start([])
         for device in self.devices:
@@ -99,7 +99,7 @@ class World:
         await self.platform.stop()
         for device in self.devices:
             device.cut_power()
-        self.trace, self.delivered = self.network.trace, self.network.delivered
+        self.trace, self.delivered = self.network.trace.hash, self.network.delivered
         self.opened = self.operator.opened
 
     def _works(self) -> list[Coroutine[Any, Any, None]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vsp.access.scope import Access, channel_resource
 from vsp.actions.devices import clean_text
 from vsp.actions.memo import Memo
-from vsp.actions.timeline import Evidence, Timeline, timeline
+from vsp.actions.timeline import NOTICED_WITHIN_US, Evidence, Timeline, timeline
 from vsp.actions.views import Streams
 from vsp.errors import Invalid, NotFound
 from vsp.model.changes import Axis
@@ -148,11 +148,14 @@ class Channels:
     async def _evidence(
         self, channel: Channel, from_us: UtcMicros, until_us: UtcMicros
     ) -> Evidence:
+        """Of the recorder also what it said a little later: why the last seconds are missing may
+        be noticed only then."""
         own, above = f"channel:{channel.id}", f"device:{channel.device_id}"
+        noticed_us = UtcMicros(until_us + NOTICED_WITHIN_US + 1)
         return Evidence(
             plan=channel.record_plan,
             known_since_us=(await self._device_name(channel.device_id)).created_at_us,
-            recording=await self._changes.between(own, Axis.RECORDING, from_us, until_us),
+            recording=await self._changes.between(own, Axis.RECORDING, from_us, noticed_us),
             device_presence=await self._changes.between(above, Axis.PRESENCE, from_us, until_us),
             channel_presence=await self._changes.between(own, Axis.PRESENCE, from_us, until_us),
         )

@@ -194,17 +194,23 @@ def _cause(at_us: UtcMicros, evidence: Evidence) -> tuple[GapCause, str]:
 def _noticed_later(
     at_us: UtcMicros, said: ChangePoint | None, evidence: Evidence
 ) -> tuple[GapCause, str] | None:
-    """The gap that the recorder wrote down next, when it believed to be recording until then."""
+    """The gap that the recorder wrote down next, when it believed to be recording until then.
+
+    It may have said so again meanwhile: a node that has just begun says what it sees, and may not
+    see yet that the pictures have ceased.
+    """
     if said is None or said.state != RECORDING_STATE:
         return None
     index = bisect_right(evidence.recording, at_us, key=lambda point: point.at_us)
-    if index == len(evidence.recording):
-        return None
-    point = evidence.recording[index]
-    cause = _gap_cause(point)
-    if cause is None or cause is GapCause.NOT_PLANNED:
-        return None
-    return (cause, point.evidence) if point.at_us - at_us <= NOTICED_WITHIN_US else None
+    for point in evidence.recording[index:]:
+        if point.at_us - at_us > NOTICED_WITHIN_US:
+            return None
+        if point.state != RECORDING_STATE:
+            cause = _gap_cause(point)
+            if cause is None or cause is GapCause.NOT_PLANNED:
+                return None
+            return cause, point.evidence
+    return None
 
 
 def _never_planned(evidence: Evidence) -> bool:
