@@ -8,8 +8,8 @@
     world-weeks    10 seeds of 2,000 cameras and 100 days, by intervals
     mutants        bugs planted into copies of the product, which the small world must find
 
-PART names a part or the first words of several: `world` is all of the worlds. A part takes three hours
-at the most on two slow cores. A small life takes 4.5 s of CPU and a full one 115 s, each core lives
+PART names a part or the first words of several: `world` is all of the worlds. A part takes three
+hours at the most on two slow cores. A small life takes 4.5 s of CPU and a full one 115 s, each core lives
 one at a time, and some are lived twice: that makes 1.6, 1.6 and 1.1 hours. Five thousand small ones
 in one part would take 3.2. The soak is not in it: `make soak`.
 
@@ -104,8 +104,10 @@ WORLDS = (
     Worlds("world-small-1", "small", 1, 2_500, of_piece=250, twice=5),
     Worlds("world-small-2", "small", 2_501, 4_940, of_piece=250, twice=5),
     Worlds("world-full", "full", 1, 60, of_piece=10, twice=1),
-    Worlds("world-weeks", "weeks", 1, 10, of_piece=5, twice=1),
 )
+
+
+WEEKS = ("-m", "simulators.world", *"--scale weeks --seeds 1-10 --jobs 2 --twice 1".split())
 
 
 def crash_pieces() -> Iterator[Piece]:
@@ -122,6 +124,7 @@ PIECES: Sequence[Piece] = (
     *(Piece("bench", f"bench-{name}", ("-m", "benchmarks", name), True) for name in BENCHMARKS),
     *crash_pieces(),
     *(piece for worlds in WORLDS for piece in worlds.pieces()),
+    Piece("world-weeks", "world-weeks", WEEKS),
     Piece("mutants", "mutants", ("-m", "tests.world.mutants")),
 )
 PARTS = tuple(dict.fromkeys(piece.part for piece in PIECES))
