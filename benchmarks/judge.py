@@ -9,9 +9,9 @@
     mutants        bugs planted into copies of the product, which the small world must find
 
 PART names a part or the first words of several: `world` is all of the worlds. A part takes three
-hours at the most on two slow cores. A small life takes 4.5 s of CPU and a full one 115 s, each core lives
-one at a time, and some are lived twice: that makes 1.6, 1.6 and 1.1 hours. Five thousand small ones
-in one part would take 3.2. The soak is not in it: `make soak`.
+hours at the most on two slow cores. A small life takes 4.5 s of CPU and a full one 115 s, each core
+lives one at a time, and some are lived twice: that makes 1.6, 1.6 and 1.1 hours. Five thousand
+small ones in one part would take 3.2. The soak is not in it: `make soak`.
 
 A part is cut into pieces of half an hour or less. Each leaves `judge/<piece>.json`; one that was
 finished for this very tree is not run again, so an interrupted judge goes on where it was, and
@@ -107,7 +107,7 @@ WORLDS = (
 )
 
 
-WEEKS = ("-m", "simulators.world", *"--scale weeks --seeds 1-10 --jobs 2 --twice 1".split())
+WEEKS = ("-m", "simulators.world", "--scale", "weeks", "--seeds", "1-10", "--twice", "1")
 
 
 def crash_pieces() -> Iterator[Piece]:

@@ -52,7 +52,8 @@ def test_five_thousand_seeds_are_lived_once_each_in_pieces():
             first, last = map(int, words["--seeds"].split("-"))
             seeds.update((words["--scale"], seed) for seed in range(first, last + 1))
 
-    assert sum(seeds.values()) == len(seeds) == 5_000
+    assert max(seeds.values()) == 1
+    assert sum(1 for scale, _ in seeds if scale != "weeks") == 5_000
     assert {worlds.part for worlds in WORLDS} < {*PARTS}
 
 
