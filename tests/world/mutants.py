@@ -59,9 +59,9 @@ MUTANTS = (
     Mutant(
         "early acknowledgement",
         "vsp/actions/recording.py",
-        "        await self._segments.commit([segment])\n",
-        """        await self._pool.get(worker_id).acknowledge(event.seq)
-        await self._segments.commit([segment])
+        "        reach(Point.ROW_COMMIT_ABOUT)\n",
+        """        reach(Point.ROW_COMMIT_ABOUT)
+        await self._acknowledge(worker_id, event.seq)
 """,
     ),
     Mutant(
