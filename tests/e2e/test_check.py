@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from benchmarks.crash.recorded import Row, read_rows
@@ -79,6 +81,14 @@ async def recording(folder: Path, **recording: str) -> AsyncIterator[Platform]:
         yield platform
 
 
+async def answers(platform: Platform) -> bool:
+    try:
+        await platform.sign_in()
+    except aiohttp.ClientConnectionError:
+        return False
+    return True
+
+
 async def rows_of_each_channel(platform: Platform, count: int) -> list[Row]:
     async def probe() -> list[Row] | None:
         rows = rows_of(platform)
@@ -128,7 +138,7 @@ async def test_beside_a_platform_that_records_and_dies_nothing_is_wrong(tmp_path
         reports.append(await check(platform, "--level", "hash"))
         await platform.kill("node")
         reports.append(await check(platform, "--level", "hash"))
-        await platform.sign_in()
+        await until("the node answers again", partial(answers, platform), 30)
         await platform.channels_playing(CHANNELS, 60)
         await rows_of_each_channel(platform, 3)
         reports.append(await check(platform, "--level", "hash", "--mend"))
