@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -146,7 +146,15 @@ async def test_whatever_ends_the_supervisor_ends_its_children(tmp_path):
     assert not alive(pid)
 
 
-async def test_a_terminal_that_is_closed_ends_everything(tmp_path):
+@pytest.fixture
+def listens_to_hangups() -> Iterator[None]:
+    """Whoever runs the tests may have started them by nohup(1), which we would honour."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_terminal_that_is_closed_ends_everything(tmp_path, listens_to_hangups):
     task = asyncio.create_task(supervisor(tmp_path).run([child("a", SLEEPER, outlives=True)]))
     pid = await pid_of(tmp_path, "a")
 
