@@ -341,13 +341,13 @@ async def test_a_stream_that_is_opened_while_its_worker_is_adopted_stays(bench: 
     assert bench.streams.stream_of(channel(2).id) is not None
 
 
-async def test_a_session_whose_worker_never_heard_of_the_answer_is_begun_anew(bench: Bench):
+@pytest.mark.parametrize("state", [StreamState.SIGNALLING, StreamState.WAITING_MEDIA])
+async def test_a_session_that_had_no_packet_yet_is_begun_anew(bench: Bench, state: StreamState):
     await bench.ledger.save(OLD_ROW)
     bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
     await bench.streams.restore()
 
-    unbound = replace(_status("s1", "c1"), state=StreamState.SIGNALLING)
-    await bench.streams.worker_adopted(WorkerId(0), [unbound])
+    await bench.streams.worker_adopted(WorkerId(0), [replace(_status("s1", "c1"), state=state)])
     await bench.wait_for(lambda: bench.signal.byes)
     await bench.streams.record(channel(1))
     await bench.wait_for(lambda: bench.signal.invites)
@@ -385,10 +385,11 @@ async def test_a_stream_that_was_asked_for_anew_meanwhile_is_not_adopted_beside(
 
 
 async def test_a_stream_that_is_ending_is_not_taken_over_once_more(bench: Bench):
-    waiting = replace(_status("s1", "c1"), state=StreamState.WAITING_MEDIA)
+    flowing = _status("s1", "c1")
     await bench.ledger.save(OLD_ROW)
     await bench.streams.restore()
-    await bench.streams.worker_adopted(WorkerId(0), [waiting])
+    await bench.streams.worker_adopted(WorkerId(0), [flowing])
+    bench.streams.stream_of(channel(1).id).state = StreamState.WAITING_MEDIA
     at_change, going_on = asyncio.Event(), asyncio.Event()
 
     async def slowly(points: Sequence[ChangePoint]) -> None:
@@ -399,7 +400,7 @@ async def test_a_stream_that_is_ending_is_not_taken_over_once_more(bench: Bench)
     ending = asyncio.create_task(bench.streams.device_offline(DeviceId("d1")))
     await at_change.wait()
 
-    await bench.streams.worker_adopted(WorkerId(0), [waiting])
+    await bench.streams.worker_adopted(WorkerId(0), [flowing])
     going_on.set()
     await ending
     await bench.wait_for(lambda: not bench.ledger.rows)

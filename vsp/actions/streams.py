@@ -80,6 +80,7 @@ NOT_ASKED_FOR = "worker: not asked for any more"
 
 ARRIVED = {StreamState.WAITING_KEYFRAME, StreamState.FLOWING}
 SILENT = {StreamState.STALLED, StreamState.ENDED}
+BEFORE_MEDIA = {StreamState.SIGNALLING, StreamState.WAITING_MEDIA}
 
 
 @dataclass(slots=True)
@@ -701,13 +702,13 @@ class StreamManager:
         """Take over a stream that outlived the previous process. Its viewers were there too.
 
         False when the channel is gone, or was asked for again while its worker was out of reach, or
-        when we took it over before and are ending it now, or when that process died before it told
-        the worker of the answer, which nobody can any more.
+        when we took it over before and are ending it now, or when that process died before the
+        first packet came: it alone waited for it.
         """
         channel = self._restored.pop(row.session_id, None)
         if channel is None or channel.id in self._streams:
             return False
-        if status.state is StreamState.SIGNALLING:
+        if status.state in BEFORE_MEDIA:
             return False
         stream = Stream(
             channel,
