@@ -47,6 +47,10 @@ _INSTANT_MAX_US = 4_102_444_800_000_000
 """2100-01-01: a later instant in a request is a mistake of units."""
 
 
+HISTORY_DEFAULT_US = 7 * 86_400_000_000
+"""A week: what the console shows of what has misbehaved."""
+
+
 def instant(at_us: UtcMicros) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-11-22T08:00:00.000Z`."""
     text = (_EPOCH + datetime.timedelta(microseconds=at_us)).isoformat(timespec="milliseconds")
@@ -163,8 +167,14 @@ class HistoryQuery(Wire):
     from_: InstantIn | None = Field(None, alias="from", description="Default: seven days ago.")
     to: InstantIn | None = Field(None, description="Default: now.")
 
+    def window(self, now_us: UtcMicros) -> tuple[UtcMicros, UtcMicros]:
+        """From when to when, with what was left out filled in."""
+        until_us = now_us if self.to is None else self.to
+        from_us = until_us - HISTORY_DEFAULT_US if self.from_ is None else self.from_
+        return UtcMicros(from_us), UtcMicros(until_us)
 
-class AlarmQuery(Wire):
+
+class AlarmQuery(HistoryQuery):
     from_: InstantIn | None = Field(
         None, alias="from", description="Default with `to`: seven days before it."
     )

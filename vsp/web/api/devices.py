@@ -10,16 +10,13 @@ from vsp.actions.devices import DeviceChanges
 from vsp.actions.imports import decode_csv, parse_devices
 from vsp.errors import Invalid, Unavailable
 from vsp.model.device import Device, NewDevice
-from vsp.model.ids import GbId, UtcMicros
+from vsp.model.ids import GbId
 from vsp.web import wire
 from vsp.web.body import READ_TIMEOUT_S, read_capped, read_model
 from vsp.web.call import Call
 
 IMPORT_BYTES_MAX = 4 << 20
 """A sheet of 10,000 devices with every column filled is about 2 MB."""
-
-HISTORY_DEFAULT_US = 7 * 86_400_000_000
-"""A week: what the console shows of a device that misbehaves."""
 
 
 async def list_devices(call: Call) -> wire.ListOut[wire.DeviceOut]:
@@ -123,10 +120,9 @@ async def status(call: Call) -> wire.DeviceStatusOut:
 
 async def history(call: Call) -> wire.ListOut[wire.ChangePointOut]:
     query = call.query(wire.HistoryQuery)
-    until_us = call.services.actions.clock.now_us() if query.to is None else query.to
-    from_us = until_us - HISTORY_DEFAULT_US if query.from_ is None else query.from_
+    from_us, until_us = query.window(call.services.actions.clock.now_us())
     points = await call.services.actions.devices.history(
-        call.actor, call.path("id"), UtcMicros(from_us), UtcMicros(until_us)
+        call.actor, call.path("id"), from_us, until_us
     )
     return wire.listed([wire.ChangePointOut.of(point) for point in points])
 

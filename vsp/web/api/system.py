@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from vsp.model.ids import UtcMicros
 from vsp.web import wire
 from vsp.web.call import OPENAPI_TEXT, Call
-
-HISTORY_DEFAULT_US = 7 * 86_400_000_000
-"""A week, as of a device's presence."""
 
 
 async def health(call: Call) -> wire.HealthOut:
@@ -27,9 +23,8 @@ async def alarms(call: Call) -> wire.ListOut[wire.AlarmOut]:
     query, book = call.query(wire.AlarmQuery), call.services.actions.alarms
     if query.from_ is None and query.to is None:
         return wire.listed([wire.AlarmOut.of(alarm) for alarm in book.active(call.actor)])
-    until_us = call.services.actions.clock.now_us() if query.to is None else query.to
-    from_us = until_us - HISTORY_DEFAULT_US if query.from_ is None else query.from_
-    found = await book.history(call.actor, UtcMicros(from_us), UtcMicros(until_us))
+    from_us, until_us = query.window(call.services.actions.clock.now_us())
+    found = await book.history(call.actor, from_us, until_us)
     return wire.listed([wire.AlarmOut.of(alarm) for alarm in found])
 
 
