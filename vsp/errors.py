@@ -89,3 +89,6 @@ KINDS: tuple[type[VspError], ...] = (
     DataLoss,
     Internal,
 )
+
+REFUSALS = (Unavailable, DataLoss)
+"""What a write meets when not the write is at fault but the store: full, out of reach, damaged."""

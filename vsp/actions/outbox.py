@@ -18,7 +18,7 @@ from itertools import count
 
 import structlog
 
-from vsp.errors import DataLoss, Exhausted, Unavailable, VspError
+from vsp.errors import REFUSALS, Exhausted, VspError
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.ids import ChannelId, SessionId, UtcMicros
 from vsp.model.stream import Attempt
@@ -33,9 +33,6 @@ OWED_MAX = 10_000
 """Writes kept. Segment rows are the largest, about 5 kB with their index of fragments: 50 MB, which
 200 cameras reach after 50 minutes. Segments beyond it wait in their workers' journals; change
 points, dialogs and ends of acts beyond it are lost, which is logged."""
-
-REFUSALS = (Unavailable, DataLoss)
-"""Not the write is at fault but the database: full, out of reach, damaged."""
 
 
 class Outbox:

@@ -15,10 +15,10 @@ from functools import partial
 import structlog
 
 from vsp.actions.attempts import LegFailed
-from vsp.actions.outbox import REFUSALS, Outbox
+from vsp.actions.outbox import Outbox
 from vsp.actions.streams import Stream, StreamManager
 from vsp.actions.workers import WorkerPool
-from vsp.errors import Exhausted, VspError
+from vsp.errors import REFUSALS, Exhausted, VspError
 from vsp.faults import Point, reach
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import Channel, Presence

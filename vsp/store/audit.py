@@ -31,7 +31,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vsp.errors import DataLoss, Unavailable, VspError
+from vsp.errors import REFUSALS, DataLoss, VspError
 from vsp.model.changes import AuditRow
 from vsp.model.ids import UtcMicros
 from vsp.model.people import Action, Actor
@@ -169,7 +169,7 @@ class ChainedAuditLog(ABC):
     async def _append_or_keep(self, ending: AuditRow) -> None:
         try:
             await self._append(ending)
-        except (Unavailable, DataLoss):
+        except REFUSALS:
             if self._keep is None:
                 raise
             name = f"end of act {ending.act_id}"

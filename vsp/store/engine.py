@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from vsp.clock import MICROS
-from vsp.errors import Conflict, DataLoss, Internal, Invalid, Unavailable, VspError
+from vsp.errors import REFUSALS, Conflict, DataLoss, Internal, Invalid, Unavailable, VspError
 from vsp.ports import Clock
 
 BUSY_TIMEOUT_MS = 10_000
@@ -117,7 +117,7 @@ class Database(ABC):
             with self.errors():
                 async with self.writing_engine().begin() as connection:
                     yield connection
-        except (Unavailable, DataLoss) as error:
+        except REFUSALS as error:
             if self.on_refused is not None:
                 self.on_refused(error)
             raise
