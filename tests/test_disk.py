@@ -16,6 +16,7 @@ from vsp.disk import (
     Disk,
     SystemDisk,
     exists,
+    lock_file,
     make_folders,
     read_whole,
     remove_tree,
@@ -230,3 +231,12 @@ def test_a_full_disk_refuses_and_takes_again_when_there_is_room():
     file.truncate(4)
     file.write(4, b"5")
     assert file.read(0, 9) == b"01235"
+
+
+def test_a_lock_is_held_by_one_until_it_is_closed(tmp_path: Path):
+    held = lock_file(tmp_path / "lock")
+    with pytest.raises(BlockingIOError):
+        lock_file(tmp_path / "lock")
+
+    os.close(held)
+    os.close(lock_file(tmp_path / "lock"))

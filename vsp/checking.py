@@ -8,7 +8,6 @@ say what they work on; for those that do not, their spools say it.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from vsp import __version__
 from vsp.administer import CLI
 from vsp.clock import SystemClock, SystemIds
 from vsp.config import Config
-from vsp.disk import SystemDisk, exists, make_folders, read_whole, write_durably
+from vsp.disk import SystemDisk, exists, lock_file, make_folders, read_whole, write_durably
 from vsp.errors import Conflict, NotFound, VspError
 from vsp.link import WorkerLink, from_wire, socket_path, to_wire
 from vsp.media.claims import SpoolClaims
@@ -127,15 +126,15 @@ def _refuse_wrong_folder(config: Config) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """One check at a time: two would write over each other's state."""
     make_folders(SystemDisk(), folder)
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        file = lock_file(folder / "lock")
     except BlockingIOError:
         raise Conflict(
             "另一个 vsp check 正在运行 another vsp check runs on this data folder",
             next_step="等它结束 wait until it has ended",
         ) from None
+    try:
+        yield
     finally:
         os.close(file)
 

@@ -8,6 +8,7 @@ Everything blocks and is meant for threads; errors are OSError, as the system ha
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Sequence
@@ -144,6 +145,20 @@ def make_folders(disk: Disk, path: Path) -> None:
     disk.sync_folder(path.parent)
 
 
+def lock_file(path: Path) -> int:
+    """A descriptor of `path`, made if need be, that nobody else can hold until it is closed.
+
+    Raises BlockingIOError while somebody does. Nothing of it need be durable.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
 def remove_tree(disk: Disk, path: Path) -> None:
     """A folder and all that is in it, as far as it goes."""
     with suppress(OSError):
@@ -254,6 +269,7 @@ __all__ = [
     "File",
     "SystemDisk",
     "exists",
+    "lock_file",
     "make_folders",
     "read_whole",
     "remove_tree",

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from vsp.disk import SystemDisk
 
 STATE, STARTED = 0, 19
 """Fields 3 and 22 of proc(5) stat, counted from behind the name, which may hold anything."""
@@ -40,7 +40,7 @@ def identify(pid: int) -> Identity | None:
     fields = stat.rpartition(")")[2].split()
     if fields[STATE] in {"Z", "X"}:
         return None
-    return Identity(pid, int(fields[STARTED]), BOOT_ID.read_text("ascii").strip())
+    return Identity(pid, int(fields[STARTED]), SystemDisk().boot)
 
 
 def myself() -> Identity:

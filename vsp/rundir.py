@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from vsp.disk import lock_file
 from vsp.errors import Conflict
 from vsp.processes import Held, Identity, hold
 
@@ -46,12 +47,11 @@ def claimed(folder: Path, kinds: Iterable[str]) -> Iterator[None]:
 
 
 def _lock(folder: Path, kind: str) -> int:
-    file = os.open(folder / f"{kind}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / f"{kind}.lock"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = lock_file(path)
     except BlockingIOError:
-        holder = _holder(file)
-        os.close(file)
+        holder = _holder(path)
         raise Conflict(
             f"数据目录 {folder.parent} 已有平台在运行（进程 {holder}） "
             f"a platform runs in this data directory already (pid {holder}, {kind})",
@@ -64,22 +64,23 @@ def _lock(folder: Path, kind: str) -> int:
     return file
 
 
-def _holder(file: int) -> str:
-    """What the one who holds this lock wrote into it; empty when a full disk took nothing."""
-    return os.pread(file, 20, 0).decode("ascii", "replace").strip()
+def _holder(lock: Path) -> str:
+    """What the one who holds it wrote into it; empty when a full disk took nothing."""
+    return lock.read_bytes()[:20].decode("ascii", "replace").strip()
 
 
 def supervisor_of(folder: Path, kind: str) -> str | None:
     """The process that supervises children of this kind now, by the lock; None when none does."""
     shared = fcntl.LOCK_SH  # so that two who ask at once do not see each other
+    lock = folder / f"{kind}.lock"
     try:
-        file = os.open(folder / f"{kind}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(file, shared | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _holder(file)
+        return _holder(lock)
     finally:
         os.close(file)
     return None

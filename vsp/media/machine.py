@@ -8,7 +8,6 @@ its spool and its shipper are the same.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import ssl
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Protocol
 
 from vsp.blocking import Blocking, IoPool
 from vsp.config import Config
-from vsp.disk import Disk, SystemDisk, make_folders
+from vsp.disk import Disk, SystemDisk, lock_file, make_folders
 from vsp.errors import Conflict
 from vsp.link import socket_path
 from vsp.media.admission import Admission
@@ -159,11 +158,9 @@ class FolderLock:
     def __init__(self, disk: Disk, folder: Path) -> None:
         with suppress(OSError):  # a lock need not be durable; if it cannot be made, `open` says why
             make_folders(disk, folder)
-        self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._fd)
+            self._fd = lock_file(folder / "lock")
+        except BlockingIOError as error:
             raise Conflict(
                 f"another worker holds {folder}",
                 next_step="stop it, or give this node another node.data_dir",

@@ -376,7 +376,8 @@ class MediaWorker:
             self._forget_view(view_id, cause)
 
     async def keep_views(self, view_ids: Sequence[ViewId]) -> Sequence[ViewId]:
-        for view_id in [view_id for view_id in self._places if view_id not in set(view_ids)]:
+        wanted = set(view_ids)
+        for view_id in [view_id for view_id in self._places if view_id not in wanted]:
             await self.close_view(view_id, "worker: the platform was restarted")
         return [view_id for view_id in view_ids if view_id in self._places]
 
