@@ -29,7 +29,7 @@ def test_after_the_storm_both_sides_believe_the_same(seed: int):
 @pytest.mark.xfail(
     not SEED,
     strict=True,
-    reason="a BYE is owed in memory only (actions/streams.py forgets the row before the answer), "
+    reason="a BYE that no answer comes to is given up (actions/streams.py), "
     "and that of a late 200 is sent once (sip/exchange.py)",
 )
 def test_every_bye_is_heard_in_the_end():
