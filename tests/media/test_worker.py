@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 from pathlib import Path
 
 import aiohttp
@@ -31,8 +32,11 @@ S1 = SessionId("s1")
 
 
 async def closed(rig: Rig, count: int) -> list[Segment]:
+    """The segments by their beginnings: they ship side by side and are told as each is done."""
     await until(lambda: len(rig.seen(SegmentClosed)) >= count)
-    return [entry.segment for entry in rig.seen(SegmentClosed) if isinstance(entry, SegmentClosed)]
+    entries = rig.seen(SegmentClosed)
+    segments = [entry.segment for entry in entries if isinstance(entry, SegmentClosed)]
+    return sorted(segments, key=attrgetter("start_us"))
 
 
 async def pictures_of(rig: Rig, segments: list[Segment]) -> list[int]:
