@@ -52,6 +52,16 @@ CUT_WITHIN_S = 5.0
 SETTLE_S = 60.0
 """For how long a store or disk that failed is felt: what waited has its turn again."""
 
+STEADY_S = 40.0
+"""Before and after the death of a node. When nothing else was wrong in it, the next node is up and
+has adopted what goes on, and no recording has ended."""
+
+BESIDE_A_NODE = (
+    *("weather", "uplink", "reach", "rows", "clock", "dark"),
+    *("node stopped", "worker stopped"),
+)
+"""What may keep a node that has just come from adopting what goes on, or end it."""
+
 COMPLAINTS_MAX = 20
 """Log lines kept as findings."""
 
@@ -233,6 +243,7 @@ class Checker:
         """Nothing is recorded any more, and everything has been brought home."""
         kept = self._rows_and_objects()
         self._pictures_are_kept(kept)
+        self._recordings_outlive_nodes()
         await self._nothing_is_left()
         self._rows_do_not_overlap()
         await self._timelines()
@@ -322,6 +333,37 @@ class Checker:
         if witness.disturbed(at - 1, at + 1, "worker stopped", about=worker.partition("#")[0]):
             return "worker stopped"
         return ""
+
+    def _recordings_outlive_nodes(self) -> None:
+        """A node that dies takes no stream with it: media does not pass through it, and the next
+        one adopts what it finds."""
+        witness = self._world.witness
+        for death in witness.deaths:
+            begin, end = death.at - STEADY_S, death.at + STEADY_S
+            quiet = not death.power and not witness.disturbed(begin, end, *BESIDE_A_NODE)
+            if quiet and death.name.startswith("node"):
+                for taping in witness.tapings:
+                    if self._flowed(taping, death.at):
+                        self._goes_on_without(taping, death.at, end)
+
+    def _flowed(self, taping: Taping, at: float) -> bool:
+        """Whether pictures came until then, as often as they should."""
+        seen = [picture.at for picture in taping.received if picture.at < at]
+        return taping.end > at and bool(seen) and seen[-1] > at - 1.5 * self._world.scale.picture_s
+
+    def _goes_on_without(self, taping: Taping, died: float, end: float) -> None:
+        witness, channel = self._world.witness, taping.channel_id
+        device = self._world.database.channels.by_id[channel].channel.gb_id
+        worker_died = any(death.name == taping.process.name for death in witness.deaths)
+        if taping.end <= end and not (
+            worker_died
+            or witness.disturbed(died - STEADY_S, end, "plan", about=channel)
+            or witness.disturbed(died - STEADY_S, end, "camera", about=device)
+        ):
+            self.find(
+                f"the recording of {channel} ended {taping.end - died:.3f} s after a node had died "
+                f"at {died:.3f}, and nothing else was wrong"
+            )
 
     # ---- what is left -----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from vsp.actions.timeline import Timeline
 from vsp.actions.views import OpenedView
 from vsp.composition import Platform
 from vsp.errors import Unavailable, VspError
-from vsp.model.ids import ChannelId, UserId, UtcMicros, ViewId
+from vsp.model.ids import ChannelId, UserId, UtcMicros
 from vsp.model.people import Actor, Role, User
 from vsp.model.recording import Gap, Span
 
@@ -175,7 +175,7 @@ class Visitor(Person):
         showing = Showing(opened.view.id, self.user.id, channel, opened.view.opened_us)
         self._witness.showings.append(showing)
         if self._random.random() < 0.2:
-            self._try_what_is_forbidden(opened)
+            await self._try_what_is_forbidden(life, platform, opened)
         await self._watch(opened, showing)
 
     async def _open(self, platform: Platform, channel: ChannelId) -> OpenedView:
@@ -212,24 +212,29 @@ class Visitor(Person):
         serving.add_done_callback(_look_at_error)
         return serving
 
-    def _try_what_is_forbidden(self, opened: OpenedView) -> None:
-        """A ticket that was altered, or is for another view: nothing may come of it."""
-        loop = self._host.loop
+    async def _try_what_is_forbidden(
+        self, life: NodeLife, platform: Platform, opened: OpenedView
+    ) -> None:
+        """A ticket that was altered, and one that is for another view: nothing may come of it."""
         place = self._random.randrange(len(opened.ticket))
         letter = "A" if opened.ticket[place] != "A" else "B"
-        forged = opened.ticket[:place] + letter + opened.ticket[place + 1 :]
-        other = ViewId(self._random.randbytes(8).hex())
-        for what, view_id, ticket in (
-            ("forged", opened.view.id, forged),
-            ("borrowed", other, opened.ticket),
-        ):
-            view = replace(opened.view, id=view_id)
-            showing = Showing(view_id, self.user.id, view.channel_id, view.opened_us)
-            eye = Eye(loop, showing, loop.create_future())
-            serving = self._knock(replace(opened, view=view), ticket, eye)
-            if serving is not None:
-                serving.add_done_callback(partial(self._judge_intruder, what, showing, eye))
-                loop.call_later(30.0, eye.leave)
+        self._intrude("forged", opened, opened.ticket[:place] + letter + opened.ticket[place + 1 :])
+        try:
+            # A view that waits for its viewer, and would take the first who comes.
+            waiting = self._open(platform, self._random.choice(self._channels()))
+            other = await ask(self._host.loop, life.process, waiting)
+        except VspError:
+            return
+        self._intrude("borrowed", other, opened.ticket)
+
+    def _intrude(self, what: str, opened: OpenedView, ticket: str) -> None:
+        view, loop = opened.view, self._host.loop
+        showing = Showing(view.id, self.user.id, view.channel_id, view.opened_us)
+        eye = Eye(loop, showing, loop.create_future())
+        serving = self._knock(opened, ticket, eye)
+        if serving is not None:
+            serving.add_done_callback(partial(self._judge_intruder, what, showing, eye))
+            loop.call_later(30.0, eye.leave)
 
     def _judge_intruder(
         self, what: str, showing: Showing, eye: Eye, serving: asyncio.Task[None]

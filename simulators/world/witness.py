@@ -13,9 +13,17 @@ from dataclasses import dataclass, field
 
 from simulators.world.loop import Process, current
 from simulators.world.pictures import is_key, numbers_in
+from vsp.model.changes import AuditRow
 from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId
+from vsp.model.people import Action
 from vsp.model.recording import Segment
-from vsp.model.stream import SessionSpec
+from vsp.model.stream import SessionSpec, ViewSpec
+from vsp.store.audit import OPENED
+
+WATCHING = {Action.VIEW_LIVE, Action.PLAYBACK}
+
+ROW_BEFORE_S = 60.0
+"""Longest time from the audit row of a view to its opening: a stream may be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,9 @@ class Witness:
         self.findings: list[str] = []
         self._specs: dict[SessionId, SessionSpec] = {}
         self._taping: dict[SessionId, Taping] = {}
+        self._views: set[ViewId] = set()
+        self._rows: dict[str, list[float]] = {}
+        """Of each subject, when a row was written that no view has come of yet."""
 
     def find(self, finding: str) -> None:
         """Something is not as it must be."""
@@ -110,6 +121,8 @@ class Witness:
                 taping = self._taping.pop(SessionId(session), None)
                 if taping is not None:
                     taping.end = now
+            case "open_view", [ViewSpec() as view]:
+                self._view_opened(view, now)
 
     def _begin_taping(self, session: SessionId, now: float) -> None:
         process = current()
@@ -119,6 +132,23 @@ class Witness:
             taping = Taping(self._specs[session].channel_id, process, now)
             self._taping[session] = taping
             self.tapings.append(taping)
+
+    def _view_opened(self, view: ViewSpec, now: float) -> None:
+        """I5: who may look now is written down already, each in a row of its own."""
+        if view.view_id in self._views:
+            return
+        self._views.add(view.view_id)
+        rows = self._rows.get(f"channel:{view.channel_id}", [])
+        while rows:
+            if now - rows.pop(0) <= ROW_BEFORE_S:
+                return
+        self.find(f"{now:.3f} view {view.view_id} of {view.channel_id} is open and not in the log")
+
+    def acted(self, row: AuditRow, now: float) -> None:
+        """A row is in the audit log."""
+        self.acts.setdefault(row.act_id, now)
+        if row.phase == OPENED and row.action in WATCHING:
+            self._rows.setdefault(row.subject, []).append(now)
 
     def media(self, spec: SessionSpec, packet: bytes, now: float) -> None:
         """A packet was handed to a session."""

@@ -410,7 +410,7 @@ class World:
         self.checker.completed(arguments[0])
 
     def _acted(self, row: AuditRow) -> None:
-        self.witness.acts.setdefault(row.act_id, self.loop.now)
+        self.witness.acted(row, self.loop.now)
 
     def _log(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:
         if event.get("exc_info"):  # `exception` comes as an error with this

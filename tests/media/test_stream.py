@@ -34,6 +34,20 @@ async def test_a_payload_type_that_the_answer_does_not_list_is_read_as_the_first
         assert (status.stats.width, status.stats.damaged_frames) == (160, 0)
 
 
+async def test_a_stream_at_rest_waits_for_nothing_until_a_packet_comes(tmp_path: Path):
+    async with running(settings(tmp_path)) as rig:
+        camera = rig.camera(await rig.open_session())
+        await rig.bind()
+        session = rig.worker._sessions[S1]
+        await camera.send(15)
+        await until(lambda: session.waits)
+        await until(lambda: not session.waits)
+        assert (await rig.worker.sessions())[0].stats.frames == 15
+
+        await camera.send(1)
+        await until(lambda: session.waits)
+
+
 async def test_sound_beside_the_program_stream_is_part_of_the_stream(tmp_path: Path):
     async with running(settings(tmp_path)) as rig:
         camera = rig.camera(await rig.open_session())

@@ -65,6 +65,14 @@ MUTANTS = (
 """,
     ),
     Mutant(
+        "journal entry dropped before its row is committed",
+        "vsp/media/shipper.py",
+        "            self._on_closed(entry)\n",
+        """            self._on_closed(entry)
+            self._journal.acknowledge(entry.seq)
+""",
+    ),
+    Mutant(
         "journal entry lost with its process",
         "vsp/media/journal.py",
         "        self._entries, last = read_entries(disk, path)\n",
@@ -103,6 +111,12 @@ MUTANTS = (
         "vsp/media/shipper.py",
         "        row = await self._stored_row(segment)\n",
         "        row = None\n",
+    ),
+    Mutant(
+        "streams of the node before ended",
+        "vsp/actions/streams.py",
+        "            elif row is None or not self._adopt(row, status):\n",
+        "            else:\n",
     ),
     Mutant(
         "end of a view not written down",

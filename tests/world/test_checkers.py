@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from simulators.world.checkers import CAMERA_TABLE_MAX, CUT_WITHIN_S, Checker
-from simulators.world.witness import Showing
+from simulators.world.witness import Death, Showing
 from simulators.world.world import Scale, World
 from tests.world.tiny import hurry, lived
 from vsp.actions.channels import Channels
@@ -144,6 +144,13 @@ def a_view_saw_too_much(world: World) -> None:
     witness.begin("account", 49.0, about=user).end = 90.0
 
 
+def a_recording_ends_with_its_node(world: World) -> None:
+    taping = next(each for each in world.witness.tapings if len(each.received) > 3)
+    seen = taping.received[2].at
+    world.witness.deaths.append(Death(seen + 1.0, "node#1", power=False))
+    taping.end = seen + 2.0
+
+
 def a_timeline_has_a_hole(world: World) -> None:
     honest = Channels.timeline
 
@@ -182,6 +189,7 @@ def test_an_honest_life_has_no_findings(monkeypatch: pytest.MonkeyPatch, seed: i
         (an_act_does_not_end, r"act an act \(.*\) has no end"),
         (an_act_never_began, r"act an act ends and never began"),
         (a_view_saw_too_much, r"user-1 saw \S+ until 55.1"),
+        (a_recording_ends_with_its_node, r"ended 1.000 s after a node had died at"),
         (a_timeline_has_a_hole, r"timeline of \S+: .* follows \d+"),
         (a_timeline_has_a_hole, r"timeline of \S+: \d+ us recorded, rows say \d+"),
         (a_worker_holds_something, r"worker-0 still holds v1/held"),

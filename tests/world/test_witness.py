@@ -9,10 +9,13 @@ import pytest
 from simulators.rtp import Packetiser
 from simulators.world.loop import Process, VirtualLoop
 from simulators.world.pictures import packet, picture
-from simulators.world.witness import Received, Witness
+from simulators.world.witness import ROW_BEFORE_S, Received, Witness
+from vsp.model.changes import AuditRow
 from vsp.model.device import MediaTransport
-from vsp.model.ids import ChannelId, SessionId
-from vsp.model.stream import SessionSpec
+from vsp.model.ids import ChannelId, SessionId, UtcMicros, ViewId
+from vsp.model.people import Action
+from vsp.model.stream import SessionSpec, ViewKind, ViewSpec
+from vsp.store.audit import ENDED, OPENED
 
 SESSION, CHANNEL = SessionId("a session"), ChannelId("a channel")
 
@@ -72,6 +75,61 @@ def test_the_next_life_of_a_worker_is_another_recording(worker: Process):
     recording(Process(worker._loop, "worker-0#2"), witness, 9.0)
 
     assert [taping.begin for taping in witness.tapings] == [1.0, 9.0]
+
+
+# ---- who may look ---------------------------------------------------------------------------
+
+
+def row(channel: ChannelId, phase: str = OPENED) -> AuditRow:
+    return AuditRow(
+        seq=1,
+        act_id=f"{phase} {channel}",
+        phase=phase,
+        at_us=UtcMicros(0),
+        actor="user-1",
+        address="203.0.113.9",
+        action=Action.VIEW_LIVE,
+        subject=f"channel:{channel}",
+        reason="",
+        result="",
+        detail="",
+        previous_hash="",
+        hash="",
+    )
+
+
+def opened(witness: Witness, view: str, now: float) -> None:
+    spec = ViewSpec(ViewId(view), ViewKind.LIVE, CHANNEL, SESSION)
+    witness.told("open_view", [spec], now)
+
+
+def test_every_view_takes_a_row_that_was_written_before():
+    witness = Witness()
+    witness.acted(row(CHANNEL), 1.0)
+
+    opened(witness, "a", 2.0)
+    opened(witness, "a", 2.5)  # asked for again, for the answer was lost
+    assert witness.findings == []
+
+    opened(witness, "b", 3.0)
+    assert witness.findings == ["3.000 view b of a channel is open and not in the log"]
+
+
+@pytest.mark.parametrize(
+    ("written", "at"),
+    [
+        (row(ChannelId("another")), 1.0),
+        (row(CHANNEL, ENDED), 1.0),
+        (row(CHANNEL), 9.0 - ROW_BEFORE_S - 0.1),
+    ],
+)
+def test_another_row_does_not_do(written: AuditRow, at: float):
+    witness = Witness()
+    witness.acted(written, at)
+
+    opened(witness, "a", 9.0)
+
+    assert len(witness.findings) == 1
 
 
 # ---- what was wrong -------------------------------------------------------------------------

@@ -115,6 +115,8 @@ class MediaSession:
         self.state = StreamState.SIGNALLING
         self.hub = Hub(view_queue_bytes_max)
         self.recorder: Recorder | None = None
+        self.waits = False
+        """Whether `advance` has something to do: packets came since it found the stream at rest."""
         self._worker_id = worker_id
         self._clock = clock
         self._timeouts = timeouts
@@ -254,6 +256,7 @@ class MediaSession:
 
     def _take(self, packets: Sequence[Packet], now: float) -> None:
         for packet in packets:
+            self.waits = True
             if self._reception is not None:
                 self._reception.received(packet, packet.arrival_us / 1_000_000)
             depacketizer = self._depacketizers.get(packet.pt) or self._unlisted(packet.pt)
@@ -354,6 +357,7 @@ class MediaSession:
                     self._access_unit(au, now)
         if self.recorder is not None:
             self.recorder.advance(now, rests)
+        self.waits = not rests
 
     def tick(self, now: float) -> None:
         """Once a second: rates, reports, timeouts, statistics for the viewers."""

@@ -473,7 +473,7 @@ class MediaWorker:
         while True:
             now = self._clock.monotonic()
             due = now + FRAGMENT_S
-            for session in [*self._sessions.values()]:
+            for session in [one for one in self._sessions.values() if one.waits]:
                 self._care_for(session, session.advance, now)
                 recorder = session.recorder
                 if recorder is not None:
