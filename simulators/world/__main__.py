@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         _say(json.dumps({"holds": holds, **campaign.figures()}))
     else:
+        excused = ", ".join(f"{count} {why}" for why, count in (+campaign.excused).most_common())
+        _say(f"excused: {excused or 'nothing'}")
         _say(
             f"{scale.name}: {campaign.lives} lives, {len(campaign.failed)} failed, "
             f"{campaign.deaths} deaths, {campaign.pictures} pictures, "

@@ -44,6 +44,7 @@ class Campaign:
     events: int = 0
     pictures: int = 0
     deaths: int = 0
+    excused: Counter[str] = field(default_factory=Counter)
     lost_s: float = 0.0
     cpu_s: float = 0.0
 
@@ -53,6 +54,7 @@ class Campaign:
         if report.findings:
             self.failed.append(report.seed)
         self.points.update(report.points)
+        self.excused.update(report.excused)
         self.events += report.events
         self.pictures += report.pictures
         self.deaths += report.deaths
@@ -75,6 +77,7 @@ class Campaign:
             "pictures": self.pictures,
             "deaths": self.deaths,
             "points": dict(sorted(self.points.items())),
+            "excused": dict(sorted(self.excused.items())),
             "received_and_lost_s": round(self.lost_s, 3),
             "cpu_s": round(self.cpu_s, 1),
         }

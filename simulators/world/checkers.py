@@ -52,6 +52,9 @@ CUT_WITHIN_S = 5.0
 SETTLE_S = 60.0
 """For how long a store or disk that failed is felt: what waited has its turn again."""
 
+BEGUN_S = 10.0
+"""From the moment at which another worker is asked to record to its first picture."""
+
 STEADY_S = 40.0
 """Before and after the death of a node. When nothing else was wrong in it, the next node is up and
 has adopted what goes on, and no recording has ended."""
@@ -328,7 +331,7 @@ class Checker:
             return "disk"
         if witness.disturbed(at - 1, at + 1, "clock"):
             return "clock step"
-        if witness.disturbed(at - 3, at, "weather"):
+        if witness.disturbed(picture.came - 3, at, "weather"):
             return "weather"
         if witness.disturbed(at - 1, at + 1, "worker stopped", about=worker.partition("#")[0]):
             return "worker stopped"
@@ -405,7 +408,7 @@ class Checker:
                     continue
                 begin, end = (self._at(us) for us in (other.start_us, one.end_us))
                 if one.run == other.run or not witness.disturbed(
-                    begin, end, "reach", "worker stopped", "node stopped"
+                    begin - BEGUN_S, end, "reach", "worker stopped", "node stopped"
                 ):
                     self.find(f"{other.key} of {channel} begins before {one.key} ends")
 

@@ -54,8 +54,8 @@ HELD_MAX = 64
 
 PORTS_PER_WORKER = 4_000
 
-OnMedia = Callable[[SessionSpec, bytes], None]
-"""Told of each packet that a session was given."""
+OnMedia = Callable[[SessionSpec, bytes, float], None]
+"""Told of each packet that a session was given, and when it had reached its port."""
 
 OnTold = Callable[[str, tuple[object, ...]], None]
 """Told of each call that a worker has done, with its arguments."""
@@ -75,7 +75,7 @@ class Host:
         self.locks: dict[Path, Process] = {}
         self.unreachable: set[int] = set()
         """Workers whose control socket does not answer now."""
-        self.on_media: OnMedia = lambda spec, packet: None
+        self.on_media: OnMedia = lambda spec, packet, now: None
         self.on_told: OnTold = lambda name, arguments: None
         self.random = random.Random(f"host/{seed}")
 
@@ -255,15 +255,15 @@ class VirtualPort:
         self._sink = sink
         self._among = among
         self._allowed: frozenset[str] | None = None
-        self._held: deque[tuple[bytes, Address]] = deque(maxlen=HELD_MAX)
+        self._held: deque[tuple[bytes, Address, float]] = deque(maxlen=HELD_MAX)
         self._pinned: Address | None = None
         host.network.bind((host.address, number), self._received)
 
     def bind(self, remote: RemoteMedia, transport: MediaTransport) -> None:
         self._allowed = frozenset(remote.hosts)
         held, self._held = self._held, deque(maxlen=HELD_MAX)
-        for data, source in held:
-            self._received(data, source)
+        for packet in held:
+            self._take(*packet)
 
     def unpin(self) -> None:
         self.source = self.ssrc = self._pinned = self._allowed = None
@@ -282,15 +282,18 @@ class VirtualPort:
         self._among.pop(self.port, None)
 
     def _received(self, data: bytes, source: Address) -> None:
+        self._take(data, source, self._host.loop.now)
+
+    def _take(self, data: bytes, source: Address, came: float) -> None:
         if self._allowed is None:
-            self._held.append((data, source))
+            self._held.append((data, source, came))
         elif source[0] not in self._allowed or self._pinned not in (None, source):
             self.stats.foreign += 1
             self.stats.foreign_source = f"{source[0]}:{source[1]}"
         else:
-            self._deliver(data, source)
+            self._deliver(data, source, came)
 
-    def _deliver(self, data: bytes, source: Address) -> None:
+    def _deliver(self, data: bytes, source: Address, came: float) -> None:
         now_us = self._host.clock.now_us()
         bursts, _, rejected = rtp.collect([memoryview(data)], lambda _: now_us)
         self.stats.rejected += rejected
@@ -304,7 +307,7 @@ class VirtualPort:
         self.stats.packets += 1
         self.stats.bytes += len(data)
         if isinstance(self._sink, MediaSession):
-            self._host.on_media(self._sink.spec, data)
+            self._host.on_media(self._sink.spec, data, came)
         self._sink.media(bursts, self._host.loop.now)
 
 

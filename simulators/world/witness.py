@@ -28,11 +28,15 @@ ROW_BEFORE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A picture that a worker was given."""
+    """A picture that a worker was given.
+
+    came  when it reached the port: a port holds what comes before it knows whom to trust
+    """
 
     number: int
     at: float
     key: bool
+    came: float
 
 
 @dataclass(slots=True, eq=False)
@@ -150,12 +154,13 @@ class Witness:
         if row.phase == OPENED and row.action in WATCHING:
             self._rows.setdefault(row.subject, []).append(now)
 
-    def media(self, spec: SessionSpec, packet: bytes, now: float) -> None:
-        """A packet was handed to a session."""
+    def media(self, spec: SessionSpec, packet: bytes, now: float, came: float) -> None:
+        """A packet was handed to a session; it came then."""
         taping = self._taping.get(spec.session_id)
         if taping is not None:
             key = is_key(packet)
-            taping.received += [Received(number, now, key) for number in numbers_in(packet)]
+            numbers = numbers_in(packet)
+            taping.received += [Received(number, now, key, came) for number in numbers]
 
     # ---- what was wrong ---------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ class World:
         """The whole life."""
         began = time.process_time()
         witness, host, loop = self.witness, self.host, self.loop
-        host.on_media = lambda spec, packet: witness.media(spec, packet, loop.now)
+        host.on_media = lambda spec, packet, came: witness.media(spec, packet, loop.now, came)
         host.on_told = lambda name, arguments: witness.told(name, arguments, loop.now)
         structlog.configure(processors=[self._log])
         faults.lay(self.fate.on_point)

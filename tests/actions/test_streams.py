@@ -30,7 +30,7 @@ from vsp.errors import Unavailable
 from vsp.model.changes import ChangePoint
 from vsp.model.device import DeviceSettings, MediaTransport
 from vsp.model.ids import DeviceId, SessionId, UtcMicros, ViewId, WorkerId
-from vsp.model.stream import Leg, SessionPort, SessionSpec, StreamState
+from vsp.model.stream import Leg, SessionPort, SessionSpec, SessionStatus, StreamState
 from vsp.ports import Clock, StreamRow
 
 GRACE_S = 0.05
@@ -497,6 +497,24 @@ async def test_a_session_that_is_being_ended_is_left_to_who_ends_it(bench: Bench
     assert [cause for _, cause in bench.worker.closed] == ["nobody watches any more"]
 
 
+async def test_a_worker_that_does_not_answer_hides_no_other(bench: Bench):
+    class Silent(Worker):
+        worker_id = WorkerId(7)
+
+        async def sessions(self) -> Sequence[SessionStatus]:
+            raise Unavailable("media worker 7 did not answer within 10 s")
+
+    stream = await bench.streams.record(channel(1))
+    pool = bench.streams._pool
+    pool._workers = {WorkerId(7): Silent(), **pool._workers}
+    pool._sessions = {WorkerId(7): 0, **pool._sessions}
+    stream.status = None
+
+    await bench.streams.measure()
+
+    assert stream.status is not None
+
+
 # ---- streams that do not last ---------------------------------------------------------------
 
 
@@ -524,6 +542,24 @@ async def test_a_stream_that_is_lost_as_soon_as_it_is_up_is_invited_with_growing
     waits = await lost_again(bench, 5)
 
     assert all(waited >= due for waited, due in zip(waits, (0, 0.1, 0.2, 0.3, 0.3), strict=True))
+
+
+async def test_a_lost_stream_waits_for_a_register_that_refuses(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.05)
+    stream = await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.ledger.told)
+    (session_id,) = bench.worker.opened
+
+    bench.register.refuses = True
+    await bench.worker.becomes(session_id, StreamState.STALLED, "no packet for 10 s")
+    await bench.wait_for(lambda: len(bench.ledger.told) > 1)
+    assert bench.ledger.told[-1].cause == "the database refuses"
+    bench.register.refuses = False
+    await bench.wait_for(lambda: len(bench.signal.invites) == 2)
+
+    assert bench.streams.stream_of(channel(1).id) is stream
 
 
 async def test_a_stream_that_was_steady_is_invited_at_once_however_often_it_was_lost():

@@ -46,17 +46,17 @@ def recording(worker: Process, witness: Witness, now: float) -> SessionSpec:
 def test_what_a_session_is_given_while_it_is_recorded_is_written_down(worker: Process):
     witness = Witness()
     spec = SessionSpec(SESSION, CHANNEL, MediaTransport.UDP, 7)
-    witness.media(spec, filmed(1), 0.5)
+    witness.media(spec, filmed(1), 0.5, 0.5)
 
     recording(worker, witness, 1.0)
-    witness.media(spec, filmed(2), 2.0)
-    witness.media(spec, filmed(3, key=False), 3.0)
+    witness.media(spec, filmed(2), 2.0, 2.0)
+    witness.media(spec, filmed(3, key=False), 3.0, 3.0)
     worker.call(witness.told, "stop_recording", [SESSION], 4.0)
-    witness.media(spec, filmed(4), 5.0)
+    witness.media(spec, filmed(4), 5.0, 5.0)
 
     [taping] = witness.tapings
     assert (taping.channel_id, taping.begin, taping.end) == (CHANNEL, 1.0, 4.0)
-    assert taping.received == [Received(2, 2.0, True), Received(3, 3.0, False)]
+    assert taping.received == [Received(2, 2.0, True, 2.0), Received(3, 3.0, False, 3.0)]
 
 
 def test_a_session_that_is_told_twice_is_recorded_once(worker: Process):

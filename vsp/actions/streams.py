@@ -24,10 +24,10 @@ from typing import Any
 
 import structlog
 
-from vsp.actions.attempts import AttemptLog, LegFailed, worker_failed
+from vsp.actions.attempts import AttemptLog, LegFailed, leg_of, worker_failed
 from vsp.actions.workers import WorkerPool
 from vsp.config import MediaConfig
-from vsp.errors import NotFound, VspError
+from vsp.errors import NotFound, Unavailable, VspError
 from vsp.faults import Point, reach
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import Channel, Device, MediaTransport, Presence
@@ -278,14 +278,19 @@ class StreamManager:
         return [self._status(stream) for stream in self._streams.values()]
 
     async def measure(self) -> Sequence[SessionStatus]:
-        """Fresh counters from every worker; also refreshes what `statuses` answers.
+        """Fresh counters from every worker that answers; also refreshes what `statuses` answers.
 
         A session that nobody owns is ended: its opening had timed out here before the worker came
         to it. It must be seen twice, for an answer may have been on its way while it was ended.
         """
         unowned: set[SessionId] = set()
         for worker in self._pool.all_alive():
-            for status in await worker.sessions():
+            try:
+                statuses = await worker.sessions()
+            except Unavailable as error:
+                log.info("worker not measured", worker=worker.worker_id, why=error.message)
+                continue
+            for status in statuses:
                 stream = self._sessions.get(status.session_id)
                 if stream is not None:
                     stream.status = status
@@ -507,7 +512,10 @@ class StreamManager:
 
     async def _try_once(self, stream: Stream, attempt: AttemptLog) -> VspError | None:
         """One attempt over the wished transport, then over the other. None: packets arrive."""
-        device = await self._devices.device(stream.channel.device_id)
+        try:
+            device = await self._devices.device(stream.channel.device_id)
+        except VspError as error:
+            return await self._failed(attempt, error)
         wished = device.settings.media_transport
         failure: VspError | None = None
         for transport in _transports(wished):
@@ -525,9 +533,11 @@ class StreamManager:
                 if not _other_transport_may_help(error):
                     break
         assert failure is not None
+        return await self._failed(attempt, failure)
+
+    async def _failed(self, attempt: AttemptLog, failure: VspError) -> VspError:
         await self._book.save_attempt(attempt.fail(failure))
-        leg = getattr(failure, "leg", Leg.WORKER)
-        self._metrics.count("vsp_stream_attempts", result=str(leg))
+        self._metrics.count("vsp_stream_attempts", result=leg_of(failure).value)
         return failure
 
     async def _call(self, stream: Stream, transport: MediaTransport, attempt: AttemptLog) -> None:
@@ -620,8 +630,7 @@ class StreamManager:
         return task
 
     async def _end_failed(self, stream: Stream, failure: VspError) -> None:
-        leg = getattr(failure, "leg", Leg.WORKER)
-        await self._end(stream, leg, failure.message, failure.next_step)
+        await self._end(stream, leg_of(failure), failure.message, failure.next_step)
 
     async def _end(self, stream: Stream, leg: Leg, detail: str, next_step: str = "") -> None:
         """Take the stream down everywhere; viewers are told why."""
