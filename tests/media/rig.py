@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from pathlib import Path
 
 import aiohttp
@@ -36,6 +37,7 @@ from vsp.media.worker import MediaWorker
 from vsp.model.device import MediaTransport
 from vsp.model.ids import ChannelId, SessionId, UserId, UtcMicros, ViewId, WorkerId
 from vsp.model.people import Ticket
+from vsp.model.recording import Segment, SegmentClosed
 from vsp.model.stream import RemoteMedia, SessionSpec, VideoCodec, ViewKind, ViewSpec
 from vsp.store import Objects, open_objects
 from vsp.store.blobs import FolderObjects
@@ -142,6 +144,18 @@ class Rig:
 
     def seen(self, kind: type) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All that are closed, by their beginnings: they ship side by side and are told as each is
+        done."""
+        told = [event.segment for event in self.events if isinstance(event, SegmentClosed)]
+        return sorted(told, key=attrgetter("start_us"))
+
+    async def closed(self, count: int) -> list[Segment]:
+        """As soon as there are so many."""
+        await until(lambda: len(self.segments) >= count)
+        return self.segments
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from vsp.media.core.nal import ParameterSets
 from vsp.media.playback import READ_AHEAD_S, PlayHead
 from vsp.media.recorder import Recorder
 from vsp.model.ids import UtcMicros, ViewId
-from vsp.model.recording import EndReason, RecordingSpec, Segment, SegmentClosed
+from vsp.model.recording import EndReason, RecordingSpec, Segment
 from vsp.model.stream import AudioCodec, SegmentsWanted, ViewEnded, ViewKind
 
 NOON_US = UtcMicros(1_790_000_000_000_000)
@@ -65,10 +65,7 @@ class Night:
         """As the node does: rows from the journal, then the acknowledgement."""
         await until(lambda: not self.rig.worker._shipper.segments)
         await asyncio.sleep(0)
-        entries = self.rig.seen(SegmentClosed)
-        assert all(isinstance(entry, SegmentClosed) for entry in entries)
-        rows = [entry.segment for entry in entries]  # type: ignore[attr-defined]
-        self.rows = sorted(rows, key=lambda row: row.start_us)
+        self.rows = self.rig.segments
         await self.rig.worker.acknowledge(len(self.rows))
 
     async def answer(self) -> None:
@@ -198,7 +195,7 @@ async def test_what_is_not_yet_committed_is_played_from_the_worker_itself(tmp_pa
     async with running(settings(tmp_path)) as rig:
         night = Night(rig)
         await night.record(NOON_US, 150)
-        await until(lambda: len(rig.seen(SegmentClosed)) == 3)
+        await rig.closed(3)
         async with night.watch(NOON_US, NOON_US + 60 * SECOND_US) as watching:
             await until(lambda: "ended" in watching.states())
 

@@ -16,7 +16,7 @@ from vsp.errors import Conflict
 from vsp.media.core.fmp4 import iter_fragments, parse_init
 from vsp.model.device import MediaTransport
 from vsp.model.ids import SessionId
-from vsp.model.recording import EndReason, RecordingSpec, SegmentClosed
+from vsp.model.recording import EndReason, RecordingSpec
 from vsp.model.stream import AudioCodec, RemoteMedia, SessionChanged, StreamState
 
 S1 = SessionId("s1")
@@ -78,8 +78,8 @@ async def test_sound_with_a_clock_of_its_own_is_recorded_in_step_with_the_pictur
             camera.socket.send(sound)
         await asyncio.sleep(0.05)
         await rig.worker.close_session(S1, "done")
-        await until(lambda: [e for e in rig.seen(SegmentClosed) if e.segment.audio])  # type: ignore[attr-defined]
-        [segment] = [e.segment for e in rig.seen(SegmentClosed) if e.segment.audio]  # type: ignore[attr-defined]
+        await until(lambda: [segment for segment in rig.segments if segment.audio])
+        [segment] = [segment for segment in rig.segments if segment.audio]
         data = await rig.objects.read(segment.key, 0, segment.size_bytes)
 
     kinds = {track.id: track.kind for track in parse_init(data).tracks}
@@ -133,9 +133,8 @@ async def test_another_picture_size_brings_a_new_init_and_a_new_run(tmp_path: Pa
             await until(lambda: len(watching.texts("init")) == 2)
             await until(lambda: len(watching.fragments()) == 2 * GOP)
             await rig.worker.close_session(S1, "done")
-            await until(lambda: len(rig.seen(SegmentClosed)) == 2)
+            first, second = await rig.closed(2)
 
-        first, second = (entry.segment for entry in rig.seen(SegmentClosed))  # type: ignore[attr-defined]
         assert [said["width"] for said in watching.texts("init")] == [160, 320]
         binaries = watching.binaries()
         again = next(i for i, data in enumerate(binaries) if i and data[4:8] == b"ftyp")
@@ -219,10 +218,9 @@ async def test_a_new_dialog_may_bring_another_port_ssrc_and_clock(
         await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)
         status = (await rig.worker.sessions())[0]
         await rig.worker.close_session(S1, "done")
-        await until(lambda: len(rig.seen(SegmentClosed)) == 2)
+        first, second = await rig.closed(2)
 
         assert status.stats.ssrc == 0x0C0FFEE0
-        first, second = (entry.segment for entry in rig.seen(SegmentClosed))
         assert first.end_reason is EndReason.MEDIA_STOPPED
         assert second.run > first.run
         for segment in (first, second):
@@ -274,9 +272,8 @@ async def test_h265_flows_to_viewers_and_recordings(tmp_path: Path):
                 await asyncio.sleep(0.002)
             await until(lambda: len(watching.fragments()) == 20)
             await rig.worker.close_session(S1, "done")
-            await until(lambda: rig.seen(SegmentClosed))
+            [segment] = await rig.closed(1)
 
-        [segment] = [entry.segment for entry in rig.seen(SegmentClosed)]  # type: ignore[attr-defined]
         assert str(watching.texts("init")[0]["mime"]).startswith('video/mp4; codecs="hvc1.')
         assert playable(watching.binaries()) == [i * STEP_90K for i in range(20)]
         data = await rig.objects.read(segment.key, 0, segment.size_bytes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from operator import attrgetter
 from pathlib import Path
 
 import aiohttp
@@ -25,18 +24,10 @@ from tests.media.rig import (
 from vsp.errors import Conflict, Exhausted, Invalid, NotFound, Unsupported
 from vsp.model.device import MediaTransport
 from vsp.model.ids import ChannelId, SessionId, UtcMicros, ViewId
-from vsp.model.recording import EndReason, RecordingSpec, Segment, SegmentClosed
+from vsp.model.recording import EndReason, RecordingSpec, Segment
 from vsp.model.stream import RemoteMedia, SessionChanged, StreamState, ViewEnded, ViewKind, ViewSpec
 
 S1 = SessionId("s1")
-
-
-async def closed(rig: Rig, count: int) -> list[Segment]:
-    """The segments by their beginnings: they ship side by side and are told as each is done."""
-    await until(lambda: len(rig.seen(SegmentClosed)) >= count)
-    entries = rig.seen(SegmentClosed)
-    segments = [entry.segment for entry in entries if isinstance(entry, SegmentClosed)]
-    return sorted(segments, key=attrgetter("start_us"))
 
 
 async def pictures_of(rig: Rig, segments: list[Segment]) -> list[int]:
@@ -179,7 +170,7 @@ async def test_packets_of_a_foreign_source_are_counted_and_never_recorded(tmp_pa
         await asyncio.sleep(0.05)
         [status] = await rig.worker.sessions()
         await rig.worker.close_session(S1, "done")
-        [segment] = await closed(rig, 1)
+        [segment] = await rig.closed(1)
 
         # An attacker at the camera's own address has another port, and is foreign just as much.
         assert status.stats.foreign == (thief.seq - 100) + (near.seq - 100) + (other.seq - 100)
@@ -273,7 +264,7 @@ async def test_silence_stalls_a_stream_and_packets_revive_it_as_a_new_run(tmp_pa
         await camera.send(30)
         await until(lambda: states(rig)[-1] is StreamState.FLOWING)
         await rig.worker.close_session(S1, "done")
-        first, second = await closed(rig, 2)
+        first, second = await rig.closed(2)
 
         assert first.end_reason is EndReason.MEDIA_STOPPED
         assert (first.n, second.n) == (0, 0)
@@ -318,7 +309,7 @@ async def test_lost_packets_are_counted_recorded_and_not_shown(tmp_path: Path):
         assert [i * STEP_90K for i in range(4)] == shown[:4]
         assert shown[4] == 10 * STEP_90K
         await rig.worker.close_session(S1, "done")
-        [segment] = await closed(rig, 1)
+        [segment] = await rig.closed(1)
         assert segment.frames == status.stats.frames
         assert segment.damaged_frames == status.stats.damaged_frames
 
@@ -346,9 +337,9 @@ async def test_recorded_segments_are_whole_and_join_without_a_seam(tmp_path: Pat
         await rig.bind()
         await rig.worker.start_recording(S1, RecordingSpec(2.0, 1.0))
         await camera.send(125, frames_per_s=200)
-        await closed(rig, 2)
+        await rig.closed(2)
         await rig.worker.close_session(S1, "done")
-        segments = await closed(rig, 3)
+        segments = await rig.closed(3)
 
         assert await pictures_of(rig, segments) == [i * STEP_90K for i in range(125)]
         assert [segment.n for segment in segments] == [0, 1, 2]
@@ -375,7 +366,7 @@ async def test_sound_is_recorded_and_left_out_for_viewers(tmp_path: Path):
                     camera.seq += 1
             await until(lambda: len(watching.fragments()) == 30)
             await rig.worker.close_session(S1, "done")
-            segments = await closed(rig, 2)
+            segments = await rig.closed(2)
 
         assert [segment.audio for segment in segments] == [None, "g711a"]
         assert segments[1].codecs == "avc3.42C00B,alaw"
@@ -395,7 +386,7 @@ async def test_recording_can_stop_while_the_stream_goes_on(tmp_path: Path):
         await asyncio.sleep(0.05)
         opened = await rig.worker.open_segments()
         await rig.worker.stop_recording(S1)
-        [segment] = await closed(rig, 1)
+        [segment] = await rig.closed(1)
 
         assert [found.start_us for found in opened] == [segment.start_us]
         assert segment.end_reason is EndReason.STOPPED
