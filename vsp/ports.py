@@ -401,6 +401,10 @@ class People(Protocol):
 # ---- streams --------------------------------------------------------------------------------
 
 
+DialogKey = tuple[str, str, str]
+"""Call-ID, our tag, their tag (RFC 3261 12). SSRC and channel are never keys: both repeat."""
+
+
 @dataclass(frozen=True, slots=True)
 class DialogState:
     """An INVITE dialog as persisted, enough to BYE it after a restart (RFC 3261 12).
@@ -419,25 +423,43 @@ class DialogState:
     host: str
     port: int
 
+    @property
+    def key(self) -> DialogKey:
+        return self.call_id, self.local_tag, self.remote_tag
+
 
 @dataclass(frozen=True, slots=True)
-class StreamRow:
-    """An inbound stream that is up: its dialog and the worker's session. Survives the parent."""
+class DialogUse:
+    """Whom the media of a dialog is for: a session of a worker."""
 
-    session_id: SessionId
     channel_id: ChannelId
-    device_id: DeviceId
+    session_id: SessionId
     worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class DialogRow:
+    """A dialog that a device believes in. Survives the process that made it.
+
+    device_id   None when the address is of no device that we know
+    use         None when nobody waits for it: answered too late, or unusable
+    began_us    when it was answered
+    ending_us   since when its BYE is owed; None while it is up
+    """
+
     dialog: DialogState
-    started_us: UtcMicros
+    device_id: DeviceId | None
+    use: DialogUse | None
+    began_us: UtcMicros
+    ending_us: UtcMicros | None = None
 
 
 class StreamBook(Protocol):
     """The ledger of dialogs, and of attempts."""
 
-    async def save(self, row: StreamRow) -> None: ...
-    async def forget(self, session_id: SessionId) -> None: ...
-    async def all(self) -> Sequence[StreamRow]: ...
+    async def save(self, row: DialogRow) -> None: ...
+    async def forget(self, dialog: DialogKey) -> None: ...
+    async def all(self) -> Sequence[DialogRow]: ...
     async def save_attempt(self, attempt: Attempt) -> None: ...
     async def attempts(self, channel_id: ChannelId, limit: int = 50) -> Sequence[Attempt]: ...
 

@@ -6,7 +6,7 @@ from tests.contract.samples import START_US, candidate, item, new_device, row_of
 from tests.contract.test_changes import point
 from tests.contract.test_people import session
 from tests.contract.test_register import region
-from tests.contract.test_streams import CHANNEL, attempt, stream
+from tests.contract.test_streams import CHANNEL, attempt, dialog
 from vsp.model.changes import Axis
 from vsp.model.device import RecordPlan
 from vsp.model.ids import UtcMicros
@@ -26,7 +26,7 @@ async def fill(store: Store) -> None:
     await store.people.save_session(session())
     await store.people.note_sign_in("op", "::1", False, UtcMicros(START_US))
     await store.people.put_region(region(), UtcMicros(1))
-    await store.streams.save(stream("s1"))
+    await store.streams.save(dialog("c1"))
     await store.streams.save_attempt(attempt())
     async with store.audit.act(None, Action.LIST, "everything"):
         pass

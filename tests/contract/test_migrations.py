@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from vsp.config import Config
 from vsp.errors import Conflict, Invalid, NotFound, Unavailable
 from vsp.model.device import RecordPlan
 from vsp.model.ids import UtcMicros
+from vsp.ports import DialogUse
 from vsp.store import migrate, open_store
 from vsp.store.engine import open_database
 from vsp.store.tables import metadata
@@ -73,7 +75,7 @@ async def test_the_embedded_database_migrates_itself_and_the_shared_one_asks(
         await store.close()
         assert "devices" in await tables(config)
     else:
-        with pytest.raises(Conflict, match=r"revision none.*needs 0001") as caught:
+        with pytest.raises(Conflict, match=r"revision none.*needs 0002") as caught:
             await open_store(config, ManualClock(), CountingIds())
         assert "vsp migrate" in caught.value.next_step
         databases.drop(config)
@@ -116,3 +118,54 @@ async def test_other_databases_are_refused_by_name(url: str, tmp_path: Path):
 
     with pytest.raises(Invalid, match=r"database\.url"):
         await open_store(config, ManualClock(), CountingIds())
+
+
+STREAM = {
+    "session_id": "s1",
+    "channel_id": "c1",
+    "device_id": "d1",
+    "worker_id": 1,
+    "started_us": 7,
+    "call_id": "3f1c@192.0.2.10",
+    "local_uri": "sip:us",
+    "local_tag": "p1",
+    "remote_uri": "sip:them",
+    "remote_tag": "d1",
+    "remote_target": "sip:them@192.0.2.20",
+    "cseq": 20,
+    "transport": "udp",
+    "host": "192.0.2.20",
+    "port": 5060,
+}
+
+
+async def executed(
+    config: Config, statement: str, values: object = None
+) -> list[dict[str, object]]:
+    database = open_database(config.database_url, ManualClock())
+    async with database.write() as connection:
+        result = await connection.execute(sa.text(statement), values)
+        rows = [dict(row) for row in result.mappings()] if result.returns_rows else []
+    await database.close()
+    return rows
+
+
+@of_sql
+async def test_streams_become_dialogs_and_streams_again(databases: Databases, tmp_path: Path):
+    config = databases.bare(tmp_path)
+    await migrate(config, "0001")
+    names = ", ".join(STREAM)
+    places = ", ".join(f":{name}" for name in STREAM)
+    await executed(config, f"INSERT INTO streams ({names}) VALUES ({places})", STREAM)
+
+    await migrate(config, "0002")
+    store = await open_store(config, ManualClock(), CountingIds())
+    [row] = await store.streams.all()
+    owed = replace(row, dialog=replace(row.dialog, cseq=21, call_id="x"), ending_us=UtcMicros(9))
+    await store.streams.save(owed)
+    await store.close()
+    assert (row.use, row.began_us, row.dialog.cseq) == (DialogUse("c1", "s1", 1), 7, 20)
+
+    await migrate(config, "0001")
+    assert await executed(config, "SELECT * FROM streams") == [STREAM]
+    databases.drop(config)

@@ -3,7 +3,7 @@ from dataclasses import replace
 from vsp.model.device import MediaTransport, Transport
 from vsp.model.ids import AttemptId, ChannelId, DeviceId, SessionId, UtcMicros, WorkerId
 from vsp.model.stream import Attempt, AttemptStep, Leg
-from vsp.ports import DialogState, StreamRow
+from vsp.ports import DialogRow, DialogState, DialogUse
 from vsp.store import Store
 from vsp.store import streams as module
 
@@ -22,14 +22,12 @@ DIALOG = DialogState(
 )
 
 
-def stream(session: str, started_us: int = 1) -> StreamRow:
-    return StreamRow(
-        session_id=SessionId(session),
-        channel_id=CHANNEL,
+def dialog(call: str, began_us: int = 1) -> DialogRow:
+    return DialogRow(
+        dialog=replace(DIALOG, call_id=call),
         device_id=DeviceId("d1"),
-        worker_id=WorkerId(1),
-        dialog=DIALOG,
-        started_us=UtcMicros(started_us),
+        use=DialogUse(CHANNEL, SessionId("s1"), WorkerId(1)),
+        began_us=UtcMicros(began_us),
     )
 
 
@@ -38,30 +36,54 @@ def attempt(number: int = 1, **changes) -> Attempt:
     return replace(made, **changes)
 
 
-async def test_streams_survive_as_saved_oldest_first(store: Store):
-    await store.streams.save(stream("s2", 20))
-    await store.streams.save(stream("s1", 10))
+async def test_dialogs_survive_as_saved_oldest_first(store: Store):
+    await store.streams.save(dialog("c2", 20))
+    await store.streams.save(dialog("c1", 10))
 
-    assert await store.streams.all() == [stream("s1", 10), stream("s2", 20)]
+    assert await store.streams.all() == [dialog("c1", 10), dialog("c2", 20)]
 
 
 async def test_saving_again_replaces(store: Store):
-    await store.streams.save(stream("s1"))
-    moved = replace(stream("s1"), dialog=replace(DIALOG, cseq=21), worker_id=WorkerId(3))
+    await store.streams.save(dialog("c1"))
+    ending = replace(
+        dialog("c1"),
+        dialog=replace(dialog("c1").dialog, cseq=21),
+        ending_us=UtcMicros(9),
+    )
 
-    await store.streams.save(moved)
+    await store.streams.save(ending)
 
-    assert await store.streams.all() == [moved]
+    assert await store.streams.all() == [ending]
+
+
+async def test_a_session_may_have_a_dialog_that_is_up_and_one_that_ends(store: Store):
+    before = replace(dialog("c1", 1), ending_us=UtcMicros(5))
+    await store.streams.save(before)
+    await store.streams.save(dialog("c2", 6))
+
+    assert await store.streams.all() == [before, dialog("c2", 6)]
+
+
+async def test_tags_tell_dialogs_of_one_call_apart(store: Store):
+    fork = replace(dialog("c1"), dialog=replace(dialog("c1").dialog, remote_tag="d2"), use=None)
+    stranger = replace(fork, dialog=replace(fork.dialog, remote_tag="x" * 5_000), device_id=None)
+    for row in (dialog("c1"), fork, stranger):
+        await store.streams.save(row)
+
+    await store.streams.forget(stranger.dialog.key)
+    await store.streams.forget(fork.dialog.key)
+
+    assert await store.streams.all() == [dialog("c1")]
 
 
 async def test_forgetting_is_for_good_and_twice_is_nothing(store: Store):
-    await store.streams.save(stream("s1"))
-    await store.streams.save(stream("s2"))
+    await store.streams.save(dialog("c1"))
+    await store.streams.save(dialog("c2"))
 
-    await store.streams.forget(SessionId("s1"))
-    await store.streams.forget(SessionId("s1"))
+    await store.streams.forget(dialog("c1").dialog.key)
+    await store.streams.forget(dialog("c1").dialog.key)
 
-    assert await store.streams.all() == [stream("s2")]
+    assert await store.streams.all() == [dialog("c2")]
 
 
 async def test_an_attempt_grows_until_it_ends(store: Store):

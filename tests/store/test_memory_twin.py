@@ -25,7 +25,7 @@ from tests.contract.samples import (
 from tests.contract.test_devices import BINDING, state
 from tests.contract.test_people import session
 from tests.contract.test_register import region
-from tests.contract.test_streams import attempt, stream
+from tests.contract.test_streams import attempt, dialog
 from vsp.config import Config
 from vsp.errors import NotFound, VspError
 from vsp.model.changes import Axis, ChangePoint
@@ -36,7 +36,6 @@ from vsp.model.ids import (
     DeviceId,
     GbId,
     RegionId,
-    SessionId,
     UserId,
     UtcMicros,
 )
@@ -284,7 +283,7 @@ def changes(story: Story) -> Call:
 
 
 def streams(story: Story) -> Call:
-    row, gone = stream(f"s{story.number(4)}", story.number(5)), SessionId(f"s{story.number(4)}")
+    row, gone = dialog(f"c{story.number(4)}", story.number(5)), dialog(f"c{story.number(4)}")
     channel = story.chance.choice(["c1", "c2"])
     tried = attempt(
         story.number(9), channel_id=ChannelId(channel), started_us=story.at(), cause=story.word()
@@ -293,7 +292,7 @@ def streams(story: Story) -> Call:
     return story.chance.choice(
         [
             lambda store: store.streams.save(row),
-            lambda store: store.streams.forget(gone),
+            lambda store: store.streams.forget(gone.dialog.key),
             lambda store: store.streams.all(),
             lambda store: store.streams.save_attempt(tried),
             lambda store: store.streams.attempts(ChannelId(channel), limit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ import sqlalchemy as sa
 from vsp.model.device import MediaTransport, Transport
 from vsp.model.ids import AttemptId, ChannelId, DeviceId, SessionId, UtcMicros, WorkerId
 from vsp.model.stream import Attempt, AttemptStep, Leg
-from vsp.ports import DialogState, StreamRow
+from vsp.ports import DialogKey, DialogRow, DialogState, DialogUse
 from vsp.store.columns import NOTE_MAX, clean
 from vsp.store.engine import Database
-from vsp.store.tables import attempts, streams
+from vsp.store.tables import attempts, dialogs
 
 ATTEMPTS_KEPT = 100
 """Attempts of a channel that are kept: a recorder that retries every minute leaves nearly two
@@ -37,32 +38,33 @@ def attempts_shown(limit: int) -> int:
 
 
 class SqlStreamBook:
-    """Streams and attempts as rows."""
+    """Dialogs and attempts as rows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save(self, row: StreamRow) -> None:
-        """Insert or replace, by session."""
-        values = _stream_values(row)
-        insert = self._database.insert(streams).values(values)
+    async def save(self, row: DialogRow) -> None:
+        """Insert or replace, by Call-ID and both tags."""
+        values = _dialog_values(row)
+        insert = self._database.insert(dialogs).values(values)
         upsert = insert.on_conflict_do_update(
-            index_elements=["session_id"],
-            set_={name: insert.excluded[name] for name in values if name != "session_id"},
+            index_elements=["id"],
+            set_={name: insert.excluded[name] for name in values if name != "id"},
         )
         async with self._database.write() as connection:
             await connection.execute(upsert)
 
-    async def forget(self, session_id: SessionId) -> None:
+    async def forget(self, dialog: DialogKey) -> None:
         """The dialog is over; forgetting twice is nothing."""
+        gone = sa.delete(dialogs).where(dialogs.c.id == dialog_id(dialog))
         async with self._database.write() as connection:
-            await connection.execute(sa.delete(streams).where(streams.c.session_id == session_id))
+            await connection.execute(gone)
 
-    async def all(self) -> Sequence[StreamRow]:
-        """Every stream that was up when last heard of, oldest first."""
-        query = sa.select(streams).order_by(streams.c.started_us, streams.c.session_id)
+    async def all(self) -> Sequence[DialogRow]:
+        """Every dialog that was up or owed a BYE when last heard of, oldest first."""
+        query = sa.select(dialogs).order_by(dialogs.c.began_us, dialogs.c.id)
         async with self._database.read() as connection:
-            return [_stream(row) for row in await connection.execute(query)]
+            return [_dialog(row) for row in await connection.execute(query)]
 
     async def save_attempt(self, attempt: Attempt) -> None:
         """Insert or replace, by id; beyond ATTEMPTS_KEPT the channel's oldest go."""
@@ -99,14 +101,21 @@ def _forget_old_attempts(channel_id: ChannelId) -> sa.Delete:
     return sa.delete(attempts).where(attempts.c.id.in_(old))
 
 
-def _stream_values(row: StreamRow) -> dict[str, Any]:
-    dialog = row.dialog
+def dialog_id(dialog: DialogKey) -> str:
+    """Of a length of its own, whatever a device chose for its tag."""
+    return hashlib.sha256("\0".join(dialog).encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _dialog_values(row: DialogRow) -> dict[str, Any]:
+    dialog, use = row.dialog, row.use
     return {
-        "session_id": row.session_id,
-        "channel_id": row.channel_id,
+        "id": dialog_id(dialog.key),
         "device_id": row.device_id,
-        "worker_id": row.worker_id,
-        "started_us": row.started_us,
+        "channel_id": use and use.channel_id,
+        "session_id": use and use.session_id,
+        "worker_id": use and use.worker_id,
+        "began_us": row.began_us,
+        "ending_us": row.ending_us,
         "call_id": dialog.call_id,
         "local_uri": dialog.local_uri,
         "local_tag": dialog.local_tag,
@@ -120,7 +129,7 @@ def _stream_values(row: StreamRow) -> dict[str, Any]:
     }
 
 
-def _stream(row: sa.Row[Any]) -> StreamRow:
+def _dialog(row: sa.Row[Any]) -> DialogRow:
     dialog = DialogState(
         call_id=row.call_id,
         local_uri=row.local_uri,
@@ -133,13 +142,16 @@ def _stream(row: sa.Row[Any]) -> StreamRow:
         host=row.host,
         port=row.port,
     )
-    return StreamRow(
-        session_id=SessionId(row.session_id),
-        channel_id=ChannelId(row.channel_id),
-        device_id=DeviceId(row.device_id),
-        worker_id=WorkerId(row.worker_id),
+    return DialogRow(
         dialog=dialog,
-        started_us=UtcMicros(row.started_us),
+        device_id=None if row.device_id is None else DeviceId(row.device_id),
+        use=None
+        if row.session_id is None
+        else DialogUse(
+            ChannelId(row.channel_id), SessionId(row.session_id), WorkerId(row.worker_id)
+        ),
+        began_us=UtcMicros(row.began_us),
+        ending_us=None if row.ending_us is None else UtcMicros(row.ending_us),
     )
 
 

@@ -260,14 +260,16 @@ sa.Index("ix_segments_channel_end", segments.c.channel_id, segments.c.end_us)
 
 # ---- streams --------------------------------------------------------------------------------
 
-streams = sa.Table(
-    "streams",
+dialogs = sa.Table(
+    "dialogs",
     metadata,
-    sa.Column("session_id", id_text(), primary_key=True),
-    sa.Column("channel_id", id_text(), nullable=False),
-    sa.Column("device_id", id_text(), nullable=False),
-    sa.Column("worker_id", sa.Integer, nullable=False),
-    _instant("started_us", "when the INVITE was answered"),
+    sa.Column("id", id_text(), primary_key=True, comment="hash of Call-ID and both tags"),
+    sa.Column("device_id", id_text()),
+    sa.Column("channel_id", id_text(), comment="with session and worker, or without both"),
+    sa.Column("session_id", id_text()),
+    sa.Column("worker_id", sa.Integer),
+    _instant("began_us", "when the INVITE was answered"),
+    _instant("ending_us", "since when a BYE is owed; none: it is up", nullable=True),
     sa.Column("call_id", Words(NOTE_MAX), nullable=False),
     sa.Column("local_uri", Words(NOTE_MAX), nullable=False),
     sa.Column("local_tag", Words(NOTE_MAX), nullable=False),
@@ -278,7 +280,7 @@ streams = sa.Table(
     sa.Column("transport", sa.Text, nullable=False, comment="of signalling"),
     sa.Column("host", Words(NOTE_MAX), nullable=False),
     sa.Column("port", sa.Integer, nullable=False),
-    comment="inbound streams that are up, with their dialogs; survives a restart of the node",
+    comment="dialogs that devices believe in: those that are up, and those whose BYE is owed",
 )
 
 attempts = sa.Table(

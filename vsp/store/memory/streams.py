@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vsp.model.ids import ChannelId, SessionId
+from vsp.model.ids import ChannelId
 from vsp.model.stream import Attempt
-from vsp.ports import StreamRow
+from vsp.ports import DialogKey, DialogRow
 from vsp.store import streams as bounds
 from vsp.store.columns import NOTE_MAX, WORDS_MAX
 from vsp.store.memory.rows import cleaned
 from vsp.store.memory.tables import MemoryDatabase
-from vsp.store.streams import attempts_shown, kept_steps
+from vsp.store.streams import attempts_shown, dialog_id, kept_steps
 
 _OF_A_DIALOG = (
     "call_id",
@@ -26,24 +26,25 @@ _OF_A_DIALOG = (
 
 
 class MemoryStreamBook:
-    """Streams by session, attempts by channel."""
+    """Dialogs by id, attempts by channel."""
 
     def __init__(self, database: MemoryDatabase) -> None:
-        self._streams = database.streams
+        self._dialogs = database.dialogs
         self._attempts = database.attempts
 
-    async def save(self, row: StreamRow) -> None:
-        """Insert or replace, by session."""
+    async def save(self, row: DialogRow) -> None:
+        """Insert or replace, by Call-ID and both tags."""
         dialog = cleaned(row.dialog, NOTE_MAX, *_OF_A_DIALOG)
-        self._streams[row.session_id] = replace(row, dialog=dialog)
+        self._dialogs[dialog_id(row.dialog.key)] = replace(row, dialog=dialog)
 
-    async def forget(self, session_id: SessionId) -> None:
+    async def forget(self, dialog: DialogKey) -> None:
         """The dialog is over; forgetting twice is nothing."""
-        self._streams.pop(session_id, None)
+        self._dialogs.pop(dialog_id(dialog), None)
 
-    async def all(self) -> Sequence[StreamRow]:
-        """Every stream that was up when last heard of, oldest first."""
-        return sorted(self._streams.values(), key=lambda row: (row.started_us, row.session_id))
+    async def all(self) -> Sequence[DialogRow]:
+        """Every dialog that was up or owed a BYE when last heard of, oldest first."""
+        rows = sorted(self._dialogs.items(), key=lambda each: (each[1].began_us, each[0]))
+        return [row for _, row in rows]
 
     async def save_attempt(self, attempt: Attempt) -> None:
         """Insert or replace, by id; beyond ATTEMPTS_KEPT the channel's oldest go."""

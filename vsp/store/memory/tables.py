@@ -21,14 +21,13 @@ from vsp.model.ids import (
     DeviceId,
     GbId,
     RegionId,
-    SessionId,
     UserId,
     UtcMicros,
 )
 from vsp.model.people import Department, Region, User
 from vsp.model.recording import Segment
 from vsp.model.stream import Attempt
-from vsp.ports import StreamRow, WebSession
+from vsp.ports import DialogRow, WebSession
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRichComparison
@@ -290,7 +289,7 @@ class MemoryDatabase:
     candidates: CandidateTable = field(default_factory=CandidateTable)
     segments: SegmentTable = field(default_factory=SegmentTable)
     change_points: dict[tuple[str, Axis], list[ChangePoint]] = field(default_factory=dict)
-    streams: dict[SessionId, StreamRow] = field(default_factory=dict)
+    dialogs: dict[str, DialogRow] = field(default_factory=dict)
     attempts: AttemptTable = field(default_factory=AttemptTable)
     people: PeopleTable = field(default_factory=PeopleTable)
     register: RegisterTable = field(default_factory=RegisterTable)
