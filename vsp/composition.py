@@ -69,7 +69,9 @@ class Platform:
     async def start(self) -> None:
         """Take over what an earlier process left, then open signalling and follow the workers."""
         await self.alarms.database(self.outbox.trouble)
-        self.signal.restore(await self.streams.restore())
+        dialogs = await self.books.streams.all()
+        self.signal.restore(dialogs)
+        await self.streams.restore(dialogs)
         await self.signal.start()
         self.pool.start()
 
@@ -123,6 +125,7 @@ def compose(
         clock,
         ids,
         metrics,
+        books.streams,
         nonce_key=nonce_key,
         sockets=sockets,
     )

@@ -66,9 +66,9 @@ class Point(StrEnum):
 
     # actions/streams.py: the device sends, and nobody wrote down that it does
     STREAM_ANSWERED = "stream.answered"
-    STREAM_SAVED = "stream.saved"
     STREAM_ADOPTED = "stream.adopted"
-    STREAM_FORGOTTEN = "stream.forgotten"
+    DIALOG_SAVED = "dialog.saved"
+    DIALOG_FORGOTTEN = "dialog.forgotten"
 
     # actions/views.py: the opening audit row is there
     VIEW_AUDITED = "view.audited"

@@ -516,7 +516,10 @@ class MediaControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InviteSpec:
-    """What to INVITE (GB/T 28181-2016 9.2): one live stream of one channel."""
+    """What to INVITE (GB/T 28181-2016 9.2): one live stream of one channel.
+
+    use  who receives it; kept with the dialog
+    """
 
     device_id: DeviceId
     channel_gb_id: GbId
@@ -524,11 +527,12 @@ class InviteSpec:
     port: int
     transport: str
     ssrc: int
+    use: DialogUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InviteAnswer:
-    """The 200 OK, reduced to what media needs; `dialog` is to be persisted by the caller."""
+    """The 200 OK, reduced to what media needs. `dialog` is in the ledger."""
 
     dialog: DialogState
     remote: RemoteMedia

@@ -42,7 +42,7 @@ _STARTING = {
     Point.JOURNAL_ASIDE,
     Point.JOURNAL_RENAMED,
 }
-_VISITED = {Point.STREAM_ANSWERED, Point.STREAM_SAVED, Point.STREAM_FORGOTTEN}
+_VISITED = {Point.STREAM_ANSWERED, Point.DIALOG_SAVED, Point.DIALOG_FORGOTTEN}
 
 
 def _place(point: Point) -> Place:

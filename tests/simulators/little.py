@@ -35,7 +35,7 @@ from vsp.sip.core.agent import (
     Send,
     SipAgent,
 )
-from vsp.sip.core.dialog import Answered, Ended, Failed, InviteDialog, Transmit
+from vsp.sip.core.dialog import Answered, Ended, Failed, InviteDialog, Strayed, Transmit
 from vsp.sip.core.message import Message
 
 PLATFORM = PlatformSpec("127.0.0.1", 5060)
@@ -264,9 +264,8 @@ class LittlePlatform:
 
     def ack(self, call: Call, now: float) -> None:
         assert call.answer is not None
-        for event in call.dialog.on_response(call.answer):
-            if isinstance(event, Transmit):
-                self._send(event.outgoing, now)
+        call.dialog.on_response(call.answer)
+        self._send(call.dialog.acknowledge(), now)
 
     def _send(self, outgoing, now: float) -> None:
         assert self.peer is not None
@@ -297,7 +296,10 @@ class LittlePlatform:
                 case Ended(cause=cause):
                     call.ended = cause
                 case Answered():
-                    pass
+                    self._send(call.dialog.acknowledge(), now)
+                case Strayed(dialog=stray):
+                    self._send(call.dialog.acknowledge(stray.remote_tag), now)
+                    self._send(InviteDialog.from_state(stray).bye(), now)
 
     # ---- what was seen ------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.sip.fakes import CountedMetrics, config_in
 from vsp.clock import SystemClock, SystemIds
 from vsp.model.device import CatalogDiff, Device, DeviceSettings, NewDevice, Presence, RecordPlan
 from vsp.model.ids import DeviceId, GbId
-from vsp.ports import DialogState, PageRequest
+from vsp.ports import PageRequest
 from vsp.sip.service import SignalService
 from vsp.store import Store, open_store
 
@@ -67,12 +67,11 @@ async def add(store: Store, gb_id: str, **settings: object) -> Device:
 async def stage(
     folder: Path,
     port: int | None = None,
-    restored: Sequence[DialogState] = (),
     **sip: object,
 ) -> AsyncIterator[Stage]:
     """A service on a free port, with times short enough for a test.
 
-    restored    dialogs of a former run, taken over before the start as the node does it
+    Dialogs of a former run on the same folder are taken over before the start, as the node does it.
     """
     short = {
         "port": ua.free_port() if port is None else port,
@@ -95,12 +94,13 @@ async def stage(
             clock,
             ids,
             metrics,
+            store.streams,
             nonce_key=b"k" * 32,
         )
         on_stage = Stage(service, store, metrics)
         on_stage.nvr = await store.devices.device_by_gb_id(GbId(ua.NVR))
         on_stage.camera = await store.devices.device_by_gb_id(GbId(ua.CAMERA))
-        service.restore(restored)
+        service.restore(await store.streams.all())
         await service.start()
         try:
             yield on_stage

@@ -5,18 +5,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.e2e.platform import until
 from tests.sip import ua
 from tests.sip.stage import Stage, stage
 from vsp.errors import Invalid, NotFound
 from vsp.model.device import Transport
-from vsp.model.ids import DeviceId, GbId
+from vsp.model.ids import ChannelId, DeviceId, GbId, SessionId, WorkerId
 from vsp.model.stream import Leg
-from vsp.ports import InviteSpec
-from vsp.sip import session
+from vsp.ports import DialogUse, InviteSpec
+from vsp.sip import ledger, session
 from vsp.sip.core.sdp import Answer
 from vsp.sip.session import InviteFailed, remote_media, subject_of, transport_of
 
 SSRC = 200_000_001
+USE = DialogUse(ChannelId("c1"), SessionId("s1"), WorkerId(0))
 
 
 @pytest.fixture
@@ -25,13 +27,15 @@ async def at(tmp_path):
         yield on_stage
 
 
+def busy(data: bytes) -> list[bytes]:
+    return [ua.reply(data, "486 Busy Here")] if data.startswith(b"MESSAGE") else []
+
+
 @asynccontextmanager
 async def registered(at: Stage):
     """A recorder on line that refuses every MESSAGE, so that only INVITE traffic is queued."""
     async with at.device() as nvr:
-        nvr.script = lambda data: (
-            [ua.reply(data, "486 Busy Here")] if data.startswith(b"MESSAGE") else []
-        )
+        nvr.script = busy
         await nvr.register()
         yield nvr
 
@@ -44,6 +48,7 @@ def spec(at: Stage, transport: str = "udp", device_id: DeviceId | None = None) -
         port=30000,
         transport=transport,
         ssrc=SSRC,
+        use=USE,
     )
 
 
@@ -339,7 +344,7 @@ async def test_bye_ends_the_dialog_with_the_next_number(at):
         nvr.send(ua.reply(bye))
         await ending
         assert len(at.service._sessions) == 0
-        assert at.service._sessions.orphans == 0
+        assert at.service._sessions.ledger.owed == 0
 
 
 async def test_a_bye_answered_481_is_done_too(at):
@@ -350,17 +355,16 @@ async def test_a_bye_answered_481_is_done_too(at):
         nvr.send(ua.reply(await nvr.receive(b"BYE"), "481 Call/Transaction Does Not Exist"))
 
         await ending
-        assert at.service._sessions.orphans == 0
+        assert at.service._sessions.ledger.owed == 0
 
 
 async def test_a_bye_that_is_not_answered_is_repeated_when_the_device_returns(at, monkeypatch):
     monkeypatch.setattr(session, "BYE_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(session, "BYE_TRIES", 1)
     async with registered(at) as nvr:
         answer, _ = await up(at, nvr)
         await at.service.bye(answer.dialog)
         first = await nvr.receive(b"BYE")
-        assert at.service._sessions.orphans == 1
+        assert at.service._sessions.ledger.owed == 1
 
         async with at.device() as rebooted:  # the same device, from another port
             await rebooted.register()
@@ -371,12 +375,11 @@ async def test_a_bye_that_is_not_answered_is_repeated_when_the_device_returns(at
 
         assert ua.header(again, "Call-ID") == ua.header(first, "Call-ID")
         assert int(ua.header(again, "CSeq").split()[0]) > int(ua.header(first, "CSeq").split()[0])
-        assert at.service._sessions.orphans == 0
+        assert at.service._sessions.ledger.owed == 0
 
 
 async def test_a_busy_device_is_first_told_of_our_stale_dialogs_then_asked_again(at, monkeypatch):
     monkeypatch.setattr(session, "BYE_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(session, "BYE_TRIES", 1)
     async with registered(at) as nvr:
         answer, _ = await up(at, nvr)
         await at.service.bye(answer.dialog)
@@ -447,6 +450,134 @@ async def test_the_end_of_media_ends_the_dialog_from_both_sides(at, in_dialog):
         assert ("status-without-id" in at.quirks(at.nvr)) is not in_dialog
 
 
+# ---- the ledger -----------------------------------------------------------------------------
+
+
+async def rows(at: Stage) -> list[tuple[str, bool]]:
+    """Call-IDs of the dialogs in the ledger, and whether each is being ended."""
+    return [(row.dialog.call_id, row.ending_us is not None) for row in await at.store.streams.all()]
+
+
+async def no_rows(at: Stage) -> None:
+    async def gone() -> bool:
+        return not await rows(at)
+
+    await until("the ledger is empty", gone, 5)
+
+
+async def test_a_dialog_is_written_down_before_it_is_acknowledged(at, monkeypatch):
+    may_write, save = asyncio.Event(), at.store.streams.save
+
+    async def slow(row):
+        await may_write.wait()
+        await save(row)
+
+    monkeypatch.setattr(at.store.streams, "save", slow)
+    monkeypatch.setattr(ledger, "WRITE_WAIT_S", 30.0)
+    async with registered(at) as nvr:
+        calling = call(at)
+        invite = await nvr.receive(b"INVITE")
+        nvr.send(ok(nvr, invite))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await nvr.receive(b"ACK")
+
+        may_write.set()
+        await nvr.receive(b"ACK")
+        answer = await calling
+
+        assert await rows(at) == [(answer.dialog.call_id, False)]
+        [row] = await at.store.streams.all()
+        assert (row.device_id, row.use) == (at.nvr.id, USE)
+
+
+async def test_a_picture_does_not_wait_for_a_database(at, monkeypatch):
+    async def never(row):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(at.store.streams, "save", never)
+    monkeypatch.setattr(ledger, "WRITE_WAIT_S", 0.05)
+    async with registered(at) as nvr:
+        await up(at, nvr)
+
+
+async def test_a_row_goes_when_either_side_has_ended_the_dialog(at):
+    async with registered(at) as nvr:
+        _, theirs = await up(at, nvr)
+        ours, _ = await up(at, nvr)
+
+        await nvr.ask(ua.bye(theirs))
+        ending = asyncio.create_task(at.service.bye(ours.dialog))
+        nvr.send(ua.reply(await nvr.receive(b"BYE")))
+        await ending
+
+        await no_rows(at)
+
+
+async def test_a_bye_that_nobody_answered_is_said_again_after_a_restart(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "BYE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(session, "BYE_WAIT_S", 0.1)
+    monkeypatch.setattr(session, "LOOK_S", 0.05)
+    port = ua.free_port()
+    async with stage(tmp_path, port) as first:
+        nvr = first.device()
+        await nvr.__aenter__()
+        nvr.script = busy
+        await nvr.register()
+        answer, _ = await up(first, nvr)
+        await first.service.bye(answer.dialog)
+        assert await rows(first) == [(answer.dialog.call_id, True)]
+        unheard = await nvr.receive(b"BYE")
+
+    async with stage(tmp_path, port) as second:
+        async with asyncio.timeout(5):
+            again = await nvr.receive(b"BYE")
+            while ua.header(again, "CSeq") == ua.header(unheard, "CSeq"):
+                again = await nvr.receive(b"BYE")
+        assert ua.header(again, "Call-ID") == answer.dialog.call_id
+        nvr.send(ua.reply(again))
+        await no_rows(second)
+    await nvr.__aexit__()
+
+
+async def test_an_answer_that_came_too_late_is_ended_however_often_it_takes(at, monkeypatch):
+    monkeypatch.setattr(session, "BYE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(session, "LOOK_S", 0.05)
+    monkeypatch.setattr(ledger, "PAUSE_MIN_S", 0.05)
+    async with registered(at) as nvr:
+        calling = call(at)
+        invite = await nvr.receive(b"INVITE")
+        nvr.send(ua.reply(invite, "100 Trying"))
+        await asyncio.sleep(0.05)
+        calling.cancel()
+        await nvr.receive(b"CANCEL")
+
+        nvr.send(ok(nvr, invite))
+
+        await nvr.receive(b"ACK")
+        first = await nvr.receive(b"BYE")
+        assert await rows(at) == [(ua.header(invite, "Call-ID"), True)]
+        async with asyncio.timeout(5):
+            again = await nvr.receive(b"BYE")
+            while ua.header(again, "CSeq") == ua.header(first, "CSeq"):
+                again = await nvr.receive(b"BYE")
+        nvr.send(ua.reply(again))
+        await no_rows(at)
+
+
+async def test_a_device_that_ends_what_we_are_ending_has_heard_enough(at, monkeypatch):
+    monkeypatch.setattr(session, "BYE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(session, "BYE_WAIT_S", 0.1)
+    async with registered(at) as nvr:
+        answer, invite = await up(at, nvr)
+        await at.service.bye(answer.dialog)
+
+        assert ua.status_of(await nvr.ask(ua.bye(invite))) == 200
+
+        assert at.service._sessions.ledger.owed == 0
+        assert at.ended.empty()
+
+
 # ---- after a restart ------------------------------------------------------------------------
 
 
@@ -455,14 +586,12 @@ async def test_a_restored_dialog_can_be_ended_by_either_side(tmp_path):
     async with stage(tmp_path, port) as first:
         nvr = first.device()
         await nvr.__aenter__()
-        nvr.script = lambda data: (
-            [ua.reply(data, "486 Busy Here")] if data.startswith(b"MESSAGE") else []
-        )
+        nvr.script = busy
         await nvr.register()
         one, invite = await up(first, nvr)
         other, _ = await up(first, nvr)
 
-    async with stage(tmp_path, port, restored=[one.dialog, other.dialog]) as second:
+    async with stage(tmp_path, port) as second:
         assert ua.status_of(await nvr.ask(ua.bye(invite))) == 200
         assert second.ended.get_nowait()[0] == one.dialog.call_id
         ending = asyncio.create_task(second.service.bye(other.dialog))

@@ -20,9 +20,9 @@ import structlog
 
 from vsp.errors import REFUSALS, Exhausted, VspError
 from vsp.model.changes import Axis, ChangePoint
-from vsp.model.ids import ChannelId, SessionId, UtcMicros
+from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.stream import Attempt
-from vsp.ports import ChangeLog, StreamBook, StreamRow, Write
+from vsp.ports import ChangeLog, DialogKey, DialogRow, StreamBook, Write
 
 log = structlog.get_logger(__name__)
 
@@ -140,23 +140,23 @@ class PatientChangeLog:
 
 class PatientStreamBook:
     """A StreamBook that does not fail: a camera that is being called must not wait for a disk. The
-    newest word of a stream counts; a node that dies before it is written asks for the stream anew.
+    newest word of a dialog counts; a node that dies before it is written asks for the stream anew.
     """
 
     def __init__(self, book: StreamBook, outbox: Outbox) -> None:
         self._book = book
         self._outbox = outbox
 
-    async def save(self, row: StreamRow) -> None:
-        await self._write(f"stream {row.session_id}", partial(self._book.save, row))
+    async def save(self, row: DialogRow) -> None:
+        await self._write(_name_of(row.dialog.key), partial(self._book.save, row))
 
-    async def forget(self, session_id: SessionId) -> None:
-        await self._write(f"stream {session_id}", partial(self._book.forget, session_id))
+    async def forget(self, dialog: DialogKey) -> None:
+        await self._write(_name_of(dialog), partial(self._book.forget, dialog))
 
     async def save_attempt(self, attempt: Attempt) -> None:
         await self._write(f"attempt {attempt.id}", partial(self._book.save_attempt, attempt))
 
-    async def all(self) -> Sequence[StreamRow]:
+    async def all(self) -> Sequence[DialogRow]:
         return await self._book.all()
 
     async def attempts(self, channel_id: ChannelId, limit: int = 50) -> Sequence[Attempt]:
@@ -167,6 +167,10 @@ class PatientStreamBook:
             await self._outbox.write(name, work)
         except Exhausted:
             log.error("row of a stream dropped", name=name)
+
+
+def _name_of(dialog: DialogKey) -> str:
+    return f"dialog {' '.join(dialog)}"
 
 
 __all__ = ["OWED_MAX", "SETTLE_S", "Outbox", "PatientChangeLog", "PatientStreamBook"]

@@ -8,8 +8,8 @@ A stream comes about in a fixed order, and each step has its leg in the attempt'
 Viewers attach to the worker's session as soon as the port exists, and see these states in their
 tile. The recorder is one more user. The last user leaving ends the stream after a grace time. There
 is one bring-up per channel at a time; a lost stream is brought up again over the same port, so its
-viewers stay attached. Dialogs are rows (`StreamBook`): after a restart of this process the streams
-are adopted from the workers that never stopped receiving.
+viewers stay attached. Dialogs are rows, which signalling keeps (sip/ledger.py): after a restart of
+this process the streams are adopted from the workers that never stopped receiving.
 
 Not here: what is recorded (actions/recording.py), who may look (actions/views.py).
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,14 +48,15 @@ from vsp.ports import (
     ChangeLog,
     Clock,
     DeviceBook,
+    DialogRow,
     DialogState,
+    DialogUse,
     Ids,
     InviteSpec,
     MediaControl,
     Metrics,
     SignalControl,
     StreamBook,
-    StreamRow,
 )
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,20 @@ class Stream:
         return pause_s
 
 
+@dataclass(slots=True)
+class _Left:
+    """A stream of the process before that no worker was asked about yet.
+
+    dialog   None once its device has ended it
+    channel  None when it is gone
+    """
+
+    dialog: DialogState | None
+    use: DialogUse
+    began_us: UtcMicros
+    channel: Channel | None = None
+
+
 class SsrcSpace:
     """SSRCs of live streams: 0, then digits 4-8 of our code, then four digits unique in the domain.
 
@@ -171,8 +186,7 @@ class StreamManager:
         self._in_hand: set[SessionId] = set()
         self._unowned: set[SessionId] = set()
         self._views: dict[ViewId, MediaControl] = {}
-        self._rows: dict[SessionId, StreamRow] = {}
-        self._restored: dict[SessionId, Channel] = {}
+        self._left: dict[SessionId, _Left] = {}
         self._unadopted: dict[ChannelId, WorkerId] = {}
         self._adopted = asyncio.Event()
         self._locks: dict[ChannelId, asyncio.Lock] = {}
@@ -183,17 +197,19 @@ class StreamManager:
 
     # ---- life ---------------------------------------------------------------------------------
 
-    async def restore(self) -> Sequence[DialogState]:
-        """Load the streams that were up; returns their dialogs for signalling to know again.
+    async def restore(self, rows: Iterable[DialogRow]) -> None:
+        """The streams that were up, as they may be found at the workers.
 
         Their channels, too: a worker is adopted without asking the database, which may refuse then.
         """
-        self._rows = {row.session_id: row for row in await self._book.all()}
-        for row in self._rows.values():
+        for row in rows:
+            use = row.use
+            if use is None or row.ending_us is not None:
+                continue
+            left = self._left[use.session_id] = _Left(row.dialog, use, row.began_us)
+            self._unadopted[use.channel_id] = use.worker_id
             with contextlib.suppress(NotFound):
-                self._restored[row.session_id] = await self._devices.channel(row.channel_id)
-        self._unadopted = {row.channel_id: row.worker_id for row in self._rows.values()}
-        return [row.dialog for row in self._rows.values()]
+                left.channel = await self._devices.channel(use.channel_id)
 
     async def close(self) -> None:
         """Stop working here. Workers go on receiving; the next process adopts their streams."""
@@ -327,7 +343,7 @@ class StreamManager:
         worker = self._pool.get(worker_id)
         # Before the first wait: what is opened on it from now on, its answer cannot know.
         streams = [each for each in self._streams.values() if each.worker is worker]
-        rows = [row for row in self._rows.values() if row.worker_id == worker_id]
+        left = [each for each in self._left.values() if each.use.worker_id == worker_id]
         ours = [view_id for view_id, at in self._views.items() if at is worker]
         kept = await worker.keep_views(ours)
         for view_id in [view_id for view_id in ours if view_id not in kept]:
@@ -335,20 +351,21 @@ class StreamManager:
         known = {status.session_id for status in sessions}
         for status in sessions:
             stream = self._sessions.get(status.session_id)
-            row = self._rows.get(status.session_id)
             if stream is not None:
                 stream.status = status
             elif status.session_id in self._in_hand:
                 continue
-            elif row is None or not self._adopt(row, status):
+            elif not self._adopt(status):
                 await worker.close_session(status.session_id, NOT_ASKED_FOR)
                 known.discard(status.session_id)
         for stream in streams:
             if stream.session_id not in known:
                 await self._end(stream, Leg.WORKER, RESTARTED)
-        for row in rows:
-            if row.session_id not in known and row.session_id in self._rows:
-                self._drop_row(row)
+        for each in left:
+            gone = self._left.pop(each.use.session_id, None) is not None
+            if gone and each.dialog is not None:
+                # It has no receiver any more: tell the device to stop sending.
+                self._spawn(self._signal.bye(each.dialog), "end stream")
         self._unadopted = {
             channel: worker for channel, worker in self._unadopted.items() if worker != worker_id
         }
@@ -385,6 +402,10 @@ class StreamManager:
             if stream.dialog is not None and stream.dialog.call_id == call_id:
                 stream.dialog = None
                 self._bring_up(stream, "recovery", cause)
+                return
+        for left in self._left.values():
+            if left.dialog is not None and left.dialog.call_id == call_id:
+                left.dialog = None
                 return
 
     async def device_offline(self, device_id: DeviceId) -> None:
@@ -553,16 +574,15 @@ class StreamManager:
             port=stream.port,
             transport=transport.value,
             ssrc=stream.ssrc,
+            use=DialogUse(stream.channel.id, stream.session_id, stream.worker.worker_id),
         )
         attempt.step("INVITE", f"{transport.value} to {spec.host}:{spec.port}, y={spec.ssrc:010d}")
         answer = await self._signal.invite(spec)
-        reach(Point.STREAM_ANSWERED)
         attempt.called(answer.dialog.call_id)
         attempt.step("200 OK", f"media from {'/'.join(answer.remote.hosts)}:{answer.remote.port}")
         stream.dialog = answer.dialog
         stream.changed.clear()
         stream.state = StreamState.WAITING_MEDIA
-        await self._save_row(stream)
         try:
             remote = replace(answer.remote, dialog=answer.dialog.call_id)
             await stream.worker.bind_remote(stream.session_id, remote)
@@ -603,25 +623,8 @@ class StreamManager:
         """BYE the dialog, if there is one, and wait for the answer: the device may be able to send
         to one only."""
         dialog, stream.dialog = stream.dialog, None
-        if self._rows.pop(stream.session_id, None) is not None:
-            await self._bye(stream.session_id, dialog)
-
-    async def _bye(self, session_id: SessionId, dialog: DialogState | None) -> None:
-        """What is answered matters to the trace alone. The row goes last: a process that dies
-        meanwhile leaves it to the next one, which says BYE again."""
-        try:
-            if dialog is not None:
-                await self._signal.bye(dialog)
-        except VspError as error:
-            log.info("BYE not answered", session=session_id, error=error.message)
-        if session_id not in self._rows:
-            await self._book.forget(session_id)
-            reach(Point.STREAM_FORGOTTEN)
-
-    def _drop_row(self, row: StreamRow) -> None:
-        """A dialog whose receiver is gone: tell the device to stop sending."""
-        self._rows.pop(row.session_id, None)
-        self._spawn(self._bye(row.session_id, row.dialog), "drop stream")
+        if dialog is not None:
+            await self._signal.bye(dialog)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -705,53 +708,40 @@ class StreamManager:
             stream.release.cancel()
             stream.release = None
 
-    # ---- rows and words -----------------------------------------------------------------------
+    # ---- words -----------------------------------------------------------------------
 
-    def _adopt(self, row: StreamRow, status: SessionStatus) -> bool:
+    def _adopt(self, status: SessionStatus) -> bool:
         """Take over a stream that outlived the previous process. Its viewers were there too.
 
-        False when the channel is gone, or was asked for again while its worker was out of reach, or
-        when we took it over before and are ending it now, or when that process died before the
-        first packet came: it alone waited for it.
+        False when nobody knows it, when the channel is gone, or was asked for again while its
+        worker was out of reach, when we took it over before and are ending it now, or when that
+        process died before the first packet came: it alone waited for it.
         """
-        channel = self._restored.pop(row.session_id, None)
-        if channel is None or channel.id in self._streams:
+        left = self._left.get(status.session_id)
+        if left is None or left.channel is None or left.channel.id in self._streams:
             return False
         if status.state in BEFORE_MEDIA:
             return False
+        del self._left[status.session_id]
         stream = Stream(
-            channel,
-            row.session_id,
-            self._pool.get(row.worker_id),
+            left.channel,
+            status.session_id,
+            self._pool.get(left.use.worker_id),
             status.port,
             self._media.advertised_host or self._media.host,
             status.stats.ssrc or 0,
-            row.started_us,
+            left.began_us,
             state=status.state,
-            dialog=row.dialog,
+            dialog=left.dialog,
             recorded=status.recording,
             status=status,
         )
-        self._streams[channel.id] = stream
+        self._streams[left.channel.id] = stream
         self._sessions[stream.session_id] = stream
         reach(Point.STREAM_ADOPTED)
         self._release_later(stream)
         self._recover_if_silent(stream)
         return True
-
-    async def _save_row(self, stream: Stream) -> None:
-        assert stream.dialog is not None
-        row = StreamRow(
-            session_id=stream.session_id,
-            channel_id=stream.channel.id,
-            device_id=stream.channel.device_id,
-            worker_id=stream.worker.worker_id,
-            dialog=stream.dialog,
-            started_us=stream.started_us,
-        )
-        self._rows[row.session_id] = row
-        await self._book.save(row)
-        reach(Point.STREAM_SAVED)
 
     def _status(self, stream: Stream) -> SessionStatus:
         if stream.status is not None:

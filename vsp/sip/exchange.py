@@ -8,7 +8,7 @@ them. `endpoint.SipEndpoint` is the subclass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from vsp.errors import (
     Unsupported,
     VspError,
 )
-from vsp.ports import Clock
+from vsp.ports import Clock, DialogState
 from vsp.sip.core.agent import (
     AckReceived,
     Dropped,
@@ -43,6 +43,7 @@ from vsp.sip.core.dialog import (
     Outgoing,
     Phase,
     Ringing,
+    Strayed,
     Transmit,
 )
 from vsp.sip.core.message import Message
@@ -114,6 +115,8 @@ class _Invite:
         for event in self._dialog.on_response(message):
             if isinstance(event, Transmit):
                 self._exchange._send_outgoing(event.outgoing, self._dialog.peer)
+            elif isinstance(event, Strayed):
+                self._exchange.on_stray(self._dialog, event.dialog)
             elif not waited:
                 continue
             elif isinstance(event, Ringing):
@@ -142,6 +145,8 @@ class Exchange:
         self.on_ack: Callable[[AckReceived], None] = ignore
         self.on_timed_out: Callable[[TimedOut], None] = ignore
         """A refusal of ours whose ACK never came."""
+        self.on_stray: Callable[[InviteDialog, DialogState], None] = self._end_stray
+        """A dialog that nobody waits for was set up; it is to be acknowledged and ended."""
         self._clock = clock
         self._calls: dict[int, dict[_Call | _Invite, None]] = {}
         self._draining = False
@@ -297,12 +302,14 @@ class Exchange:
         *,
         headers: Headers = (),
         on_provisional: Callable[[Ringing], None] | None = None,
+        before_ack: Callable[[], Awaitable[object]] | None = None,
     ) -> Answered:
         """Run an INVITE to its end: ACKs the 2xx and each repetition of it.
 
-        No final response in time: CANCEL, and Unavailable; a 2xx that comes all the same is
-        acknowledged and ended with BYE. Cancelling the task does the same. A refusal raises
-        InviteRefused.
+        No final response in time: CANCEL, and Unavailable; a 2xx that comes all the same is a
+        stray. Cancelling the task does the same. A refusal raises InviteRefused.
+
+        before_ack  awaited between the answer and its ACK: a device that gets no ACK gives up
         """
         self._check_connected(dialog.peer)
         invite = _Invite(self, dialog, on_provisional or ignore)
@@ -311,18 +318,33 @@ class Exchange:
         assert transaction is not None
         transaction.user = invite
         try:
-            return await self._await(invite, invite.answered, dialog.peer, timeout_s)
+            answered = await self._await(invite, invite.answered, dialog.peer, timeout_s)
+            if before_ack is not None:
+                await before_ack()
         except BaseException:
             self._give_up(dialog, transaction)
             raise
+        self.acknowledge(dialog)
+        return answered
+
+    def acknowledge(self, dialog: InviteDialog, tag: str = "") -> None:
+        """ACK the 2xx with this tag, or the dialog's own; each repetition of it, too."""
+        self._send_outgoing(dialog.acknowledge(tag), dialog.peer)
+        self._drain()
 
     def _give_up(self, dialog: InviteDialog, transaction: ClientTransaction) -> None:
-        """The waiter has left: cancel what rings, end what was answered meanwhile."""
+        """The waiter has left: cancel what rings; what was answered meanwhile is a stray."""
         if dialog.cancel():
             self.agent.cancel(transaction, self._clock.monotonic())
         elif dialog.phase is Phase.CONFIRMED:
-            self._send_outgoing(dialog.bye(), dialog.peer)
+            self.on_stray(dialog, dialog.to_state())
         self._drain()
+
+    def _end_stray(self, dialog: InviteDialog, stray: DialogState) -> None:
+        """What becomes of a stray that nobody claims: one BYE."""
+        self.acknowledge(dialog, stray.remote_tag)
+        again = InviteDialog.from_state(stray, dialog.peer.connection)
+        self._send_outgoing(again.bye(), dialog.peer)
 
     async def bye(self, dialog: InviteDialog, timeout_s: float) -> None:
         """End a confirmed dialog. Raises Unavailable when the device does not answer, or oddly.

@@ -30,12 +30,14 @@ from vsp.ports import (
     Clock,
     DeviceBook,
     DeviceFacts,
+    DialogRow,
     DialogState,
     Ids,
     InviteAnswer,
     InviteSpec,
     Metrics,
     RecordItem,
+    StreamBook,
     TraceLine,
 )
 from vsp.sip.admission import Admission
@@ -95,6 +97,7 @@ class SignalService:
         clock: Clock,
         ids: Ids,
         metrics: Metrics,
+        book: StreamBook,
         nonce_key: bytes,
         sockets: Sockets | None = None,
     ) -> None:
@@ -139,6 +142,7 @@ class SignalService:
             clock,
             ids,
             metrics,
+            book,
             self._spawn,
         )
         self._group: asyncio.TaskGroup | None = None
@@ -193,6 +197,7 @@ class SignalService:
             self._group = group
             group.create_task(self._tick(), name="presence")
             group.create_task(self._writer.run(), name="write-behind")
+            group.create_task(self._sessions.run(), name="owed BYEs")
             group.create_task(
                 self._directory.run(self._roster.get, self._survey), name="catalogues"
             )
@@ -296,8 +301,8 @@ class SignalService:
             return Presence.UNKNOWN, UtcMicros(0)
         return entry.presence, entry.presence_since_us
 
-    def restore(self, dialogs: Iterable[DialogState]) -> None:
-        """Take over the dialogs of a former run; before or after `start`."""
+    def restore(self, dialogs: Iterable[DialogRow]) -> None:
+        """Take over the dialogs of a former run; before `start`."""
         self._sessions.restore(dialogs)
 
     async def invite(self, spec: InviteSpec) -> InviteAnswer:
@@ -508,10 +513,10 @@ class SignalService:
         Its ids and tags are often wrong, so the dialog says who speaks: Call-ID and host.
         """
         message = request.message
-        key = self._sessions.find_call(message.call_id, request.peer)
-        if key is None:
+        call = self._sessions.find_call(message.call_id, request.peer)
+        if call is None:
             return False
-        entry = self._sessions.device_of(key)
+        entry = self._sessions.device_of(call)
         try:
             body = parse_body(message.body)
         except Invalid:
@@ -520,7 +525,7 @@ class SignalService:
         if entry is not None and self._sessions.find(message, request.peer) is None:
             self._quirks.seen(entry.id, "status-without-id", self._clock.now_us())
         self._answer(request, OK)
-        self._sessions.media_ended(key, f"NotifyType {body.text('NotifyType') or 'missing'}")
+        self._sessions.media_ended(call, f"NotifyType {body.text('NotifyType') or 'missing'}")
         return True
 
     def _on_long_body(self, request: RequestReceived, entry: Entry) -> None:

@@ -2,8 +2,9 @@
 
 One dialog is one stream from one channel. The offer carries the media worker's address, the answer
 says who will send; between them stands the SIP dialog that has to be ended with BYE, because a
-device goes on sending to nobody until it is told. So every dialog ever confirmed is either live
-here, or its BYE is on the way and repeated: at once, then whenever the device registers again.
+device goes on sending to nobody until it is told. So every dialog ever acknowledged is in the
+ledger (ledger.py): it is up, or its BYE is repeated until it is answered: with growing pauses, and
+at once when the device registers again.
 
 Not here: who may look, which worker receives, when to try again (actions/streams.py).
 """
@@ -11,33 +12,41 @@ Not here: who may look, which worker receives, when to try again (actions/stream
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 
 import structlog
 
 from vsp.config import SipConfig
 from vsp.errors import Invalid, Unavailable, VspError
-from vsp.model.device import MediaTransport
+from vsp.faults import Point, reach
+from vsp.model.device import MediaTransport, Presence
 from vsp.model.ids import DeviceId
 from vsp.model.stream import Leg, RemoteMedia
-from vsp.ports import Clock, DialogState, Ids, InviteAnswer, InviteSpec, Metrics
+from vsp.ports import (
+    Clock,
+    DialogKey,
+    DialogRow,
+    DialogState,
+    Ids,
+    InviteAnswer,
+    InviteSpec,
+    Metrics,
+    StreamBook,
+)
 from vsp.sip.command import Outbox
 from vsp.sip.core.agent import Peer
 from vsp.sip.core.dialog import Answered, InviteDialog
 from vsp.sip.core.message import Message
 from vsp.sip.core.sdp import Answer, offer_live, parse_answer
 from vsp.sip.endpoint import InviteRefused, SipEndpoint
+from vsp.sip.ledger import Call, Ledger, Spawn
 from vsp.sip.presence import Entry, Roster, address
 from vsp.sip.quirks import QuirkLedger
 from vsp.sip.registrar import Reply
 
 log = structlog.get_logger(__name__)
-
-BYE_TRIES = 3
-"""BYEs sent at once, each with its own retransmissions; then we wait for the device to return."""
 
 BYE_TIMEOUT_S = 8.0
 """Wait for the answer to one BYE: five retransmissions over UDP (RFC 3261 17.1.2.2)."""
@@ -45,11 +54,11 @@ BYE_TIMEOUT_S = 8.0
 BYE_WAIT_S = 3.0
 """How long the caller of `bye` waits; the rest goes on behind."""
 
-ORPHANS_MAX = 10_000
-"""Dialogs whose BYE was not answered; as many as a platform can have streams. The oldest go."""
+BYES_MAX = 64
+"""BYEs on their way at once that are said again: a power cut owes them to thousands of devices."""
 
-Key = tuple[str, str, str]
-"""Call-ID, our tag, their tag (RFC 3261 12). SSRC and channel are never keys: both repeat."""
+LOOK_S = 1.0
+"""Period at which owed BYEs are looked at."""
 
 
 class InviteFailed(Unavailable):
@@ -65,18 +74,6 @@ class InviteFailed(Unavailable):
         self.status = status
 
 
-@dataclass(slots=True)
-class _Live:
-    """A confirmed dialog; after a restart its device is found by address."""
-
-    state: DialogState
-    device_id: DeviceId | None
-
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
-"""Starts a task that belongs to the service's group."""
-
-
 class Sessions:
     """Opens and ends dialogs, and knows those that are up."""
 
@@ -90,6 +87,7 @@ class Sessions:
         clock: Clock,
         ids: Ids,
         metrics: Metrics,
+        book: StreamBook,
         spawn: Spawn,
     ) -> None:
         self._config = config
@@ -101,28 +99,26 @@ class Sessions:
         self._ids = ids
         self._metrics = metrics
         self._spawn = spawn
-        self._live: dict[Key, _Live] = {}
-        self._keys: dict[str, Key] = {}
-        self._orphans: OrderedDict[Key, _Live] = OrderedDict()
-        self._orphans_of: dict[DeviceId, set[Key]] = {}
-        self._ending: set[Key] = set()
+        self._ledger = Ledger(book, clock, spawn)
+        self._ending: set[DialogKey] = set()
         self.on_dialog_ended: Callable[[str, str], None] | None = None
+        endpoint.on_stray = self._strayed
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._ledger)
 
     @property
-    def orphans(self) -> int:
-        """Dialogs whose BYE nobody has answered yet."""
-        return len(self._orphans)
+    def ledger(self) -> Ledger:
+        return self._ledger
 
     # ---- INVITE -----------------------------------------------------------------------------
 
     async def invite(self, entry: Entry, spec: InviteSpec) -> InviteAnswer:
         """One live stream of one channel. Raises InviteFailed naming leg and packet.
 
-        Cancelling it cancels the INVITE; a 200 that still comes is ACKed and ended with BYE
-        (RFC 3261 9.1, GB/T 28181-2016 annex F).
+        Its dialog is written down before the device hears that we have its answer. Cancelling it
+        cancels the INVITE; a 200 that still comes is ACKed and ended with BYE (RFC 3261 9.1,
+        GB/T 28181-2016 annex F).
         """
         try:
             answer = await self._invite_once(entry, spec)
@@ -146,21 +142,24 @@ class Sessions:
             peer=peer,
         )
         began = self._clock.monotonic()
-        answered = await self._call(dialog, spec, peer)
+        answered = await self._call(dialog, spec, entry)
         took_s = self._clock.monotonic() - began
         self._metrics.observe("vsp_sip_request_seconds", took_s, method="INVITE")
         state = dialog.to_state()
-        live = _Live(state, entry.id)
         try:
             media = self._read_answer(entry, spec, answered)
         except VspError as error:
-            await self._end(key_of(state), live)
+            await self._end(state, entry.id)
             where = packet(peer, state.call_id, answered.message)
             raise InviteFailed(
                 Leg.BAD_ANSWER, f"the answer cannot be used: {error.message} ({where})"
             ) from error
-        self._keep(live)
         return InviteAnswer(state, remote_media(media, peer.host))
+
+    async def _write_down(self, dialog: InviteDialog, spec: InviteSpec, entry: Entry) -> None:
+        reach(Point.STREAM_ANSWERED)
+        row = DialogRow(dialog.to_state(), entry.id, spec.use, self._clock.now_us())
+        await self._ledger.begin(row)
 
     def _reach(self, entry: Entry) -> Peer:
         try:
@@ -170,7 +169,7 @@ class Sessions:
                 Leg.DEVICE_OFFLINE, error.message, next_step=error.next_step
             ) from error
 
-    async def _call(self, dialog: InviteDialog, spec: InviteSpec, peer: Peer) -> Answered:
+    async def _call(self, dialog: InviteDialog, spec: InviteSpec, entry: Entry) -> Answered:
         """Offer, and wait for the final answer."""
         offer = offer_live(
             self._config.id, spec.host, spec.port, MediaTransport(spec.transport), spec.ssrc
@@ -178,15 +177,19 @@ class Sessions:
         subject = subject_of(spec.channel_gb_id, spec.ssrc, self._config.id)
         try:
             return await self._endpoint.invite(
-                dialog, offer, self._config.invite_timeout_s, headers=(("Subject", subject),)
+                dialog,
+                offer,
+                self._config.invite_timeout_s,
+                headers=(("Subject", subject),),
+                before_ack=partial(self._write_down, dialog, spec, entry),
             )
         except InviteRefused as refused:
-            raise _refused(refused, dialog, peer) from refused
+            raise _refused(refused, dialog, dialog.peer) from refused
         except Unavailable as error:
             raise InviteFailed(
                 Leg.NO_SIP_ANSWER,
                 f"INVITE: {error.cause or error.message} "
-                f"(peer {address(peer)}, Call-ID {dialog.call_id})",
+                f"(peer {address(dialog.peer)}, Call-ID {dialog.call_id})",
                 next_step="the device registered but does not answer; see its SIP trace",
             ) from error
 
@@ -203,60 +206,67 @@ class Sessions:
             self._quirks.seen(entry.id, "answer-without-setup", now_us)
         return media
 
+    def _strayed(self, dialog: InviteDialog, stray: DialogState) -> None:
+        """A device answered whom nobody waits for."""
+        device_id = self._device_at(stray)
+        self._spawn(self._end_stray(dialog, stray, device_id), f"stray {stray.call_id}")
+
+    async def _end_stray(
+        self, dialog: InviteDialog, stray: DialogState, device_id: DeviceId | None
+    ) -> None:
+        call = self._ledger.owe(stray, device_id)
+        await self._ledger.written(call)
+        self._endpoint.acknowledge(dialog, stray.remote_tag)
+        await self._deliver(call)
+
     # ---- BYE --------------------------------------------------------------------------------
 
     async def bye(self, state: DialogState) -> None:
         """End a dialog. Returns when the device has answered, or after a moment while the BYE is
         still being repeated; never fails. Ending it twice is harmless."""
-        key = key_of(state)
-        live = self._drop(key) or _Live(state, self._device_at(state))
-        await self._end(key, live)
+        await self._end(state, self._device_at(state))
 
-    async def _end(self, key: Key, live: _Live) -> None:
-        if key in self._ending:
+    async def _end(self, state: DialogState, device_id: DeviceId | None) -> None:
+        call = self._ledger.owe(state, device_id)
+        await self._ledger.written(call)
+        if call.key not in self._ending:
+            task = self._spawn(self._deliver(call), f"bye {call.key[0]}")
+            await asyncio.wait({task}, timeout=BYE_WAIT_S)
+
+    async def run(self) -> None:
+        """Owed BYEs again, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for call in self._ledger.due(self._clock.monotonic()):
+                if len(self._ending) >= BYES_MAX:
+                    break
+                if call.key not in self._ending and not self._is_away(call):
+                    self._spawn(self._deliver(call), f"bye {call.key[0]}")
+
+    def _is_away(self, call: Call) -> bool:
+        """It cannot hear us, and will be told when it is back."""
+        entry = self._roster.get(call.device_id) if call.device_id is not None else None
+        return entry is not None and entry.presence is Presence.OFFLINE
+
+    async def _deliver(self, call: Call) -> None:
+        """One BYE; when it is not answered, the next one has to wait."""
+        if call.key in self._ending or call.over:
             return
-        self._add_orphan(key, live)
-        task = self._spawn(self._deliver(key, BYE_TRIES), f"bye {key[0]}")
-        await asyncio.wait({task}, timeout=BYE_WAIT_S)
-
-    def _add_orphan(self, key: Key, live: _Live) -> None:
-        self._orphans[key] = live
-        if live.device_id is not None:
-            self._orphans_of.setdefault(live.device_id, set()).add(key)
-        if len(self._orphans) > ORPHANS_MAX:
-            oldest = next(iter(self._orphans))
-            log.error("dialog given up without BYE", call_id=oldest[0])
-            self._drop_orphan(oldest)
-
-    def _drop_orphan(self, key: Key) -> None:
-        live = self._orphans.pop(key, None)
-        if live is None or live.device_id is None:
-            return
-        keys = self._orphans_of.get(live.device_id, set())
-        keys.discard(key)
-        if not keys:
-            self._orphans_of.pop(live.device_id, None)
-
-    async def _deliver(self, key: Key, tries: int) -> None:
-        """Send BYE until it is answered; what is not stays an orphan until the device returns."""
-        if key in self._ending:
-            return
-        self._ending.add(key)
+        self._ending.add(call.key)
         try:
-            for _ in range(tries):
-                live = self._orphans.get(key)
-                if live is None or await self._bye_once(live):
-                    self._drop_orphan(key)
-                    return
-            log.warning("BYE not answered", call_id=key[0], device=live.device_id if live else "")
+            if await self._bye_once(call):
+                self._ledger.settle(call)
+            else:
+                call.put_off(self._clock.monotonic())
+                log.info("BYE not answered", call_id=call.key[0], device=call.device_id)
         finally:
-            self._ending.discard(key)
+            self._ending.discard(call.key)
 
-    async def _bye_once(self, live: _Live) -> bool:
+    async def _bye_once(self, call: Call) -> bool:
         """One BYE with the next CSeq (RFC 3261 12.2.1.1), to where the device is now."""
-        entry = self._roster.get(live.device_id) if live.device_id is not None else None
+        entry = self._roster.get(call.device_id) if call.device_id is not None else None
         peer = entry.peer if entry is not None else None
-        state = live.state
+        state = call.row.dialog
         if peer is not None:
             state = replace(state, transport=peer.transport, host=peer.host, port=peer.port)
         connection = peer.connection if peer is not None else 0
@@ -264,101 +274,91 @@ class Sessions:
             dialog = InviteDialog.from_state(state, connection)
             await self._endpoint.bye(dialog, BYE_TIMEOUT_S)
         except VspError:
-            live.state = replace(state, cseq=state.cseq + 1)
+            self._ledger.moved(call, replace(state, cseq=state.cseq + 1))
             return False
         return True
 
     def returned(self, entry: Entry) -> None:
         """The device registered again: tell it what it should have ended."""
-        for key in self._orphans_of.get(entry.id, ()):
-            if key not in self._ending:
-                self._spawn(self._deliver(key, BYE_TRIES), f"bye {key[0]}")
+        for call in self._ledger.owed_to(entry.id):
+            if call.key not in self._ending:
+                self._spawn(self._deliver(call), f"bye {call.key[0]}")
 
     async def _end_orphans(self, entry: Entry) -> bool:
         """After 486: end our own stale dialogs with this device. True when there was one."""
-        keys = list(self._orphans_of.get(entry.id, ()))
-        for key in keys:
-            await self._deliver(key, 1)
-        return any(key not in self._orphans for key in keys)
+        calls = self._ledger.owed_to(entry.id)
+        for call in calls:
+            await self._deliver(call)
+        return any(call.over for call in calls)
 
     # ---- what devices say in a dialog -------------------------------------------------------
 
-    def restore(self, states: Iterable[DialogState]) -> None:
+    def restore(self, rows: Iterable[DialogRow]) -> None:
         """Take over dialogs of a former run, so that their BYE is understood and can be sent."""
-        for state in states:
-            self._keep(_Live(state, None))
-        self.adopt()
-
-    def _keep(self, live: _Live) -> None:
-        key = key_of(live.state)
-        self._live[key] = live
-        self._keys[key[0]] = key
-
-    def _drop(self, key: Key) -> _Live | None:
-        self._keys.pop(key[0], None)
-        return self._live.pop(key, None)
+        self._ledger.restore(rows)
 
     def adopt(self) -> None:
-        """Find the devices of restored dialogs, once the roster is loaded."""
-        for live in self._live.values():
-            if live.device_id is None:
-                live.device_id = self._device_at(live.state)
+        """Find the devices of dialogs that have none, once the roster is loaded."""
+        for call in list(self._ledger.known()):
+            device_id = None if call.device_id is not None else self._device_at(call.row.dialog)
+            if device_id is not None:
+                self._ledger.belongs(call, device_id)
 
     def _device_at(self, state: DialogState) -> DeviceId | None:
         entry = self._roster.by_peer(Peer(state.transport, state.host, state.port))
         return entry.id if entry is not None else None
 
-    def find(self, message: Message, peer: Peer) -> Key | None:
+    def find(self, message: Message, peer: Peer) -> Call | None:
         """The dialog a request belongs to. From elsewhere than its device: none."""
-        key = self.find_call(message.call_id, peer)
-        return key if key == (message.call_id, message.to.tag, message.from_.tag) else None
+        call = self.find_call(message.call_id, peer)
+        key = (message.call_id, message.to.tag, message.from_.tag)
+        return call if call is not None and call.key == key else None
 
-    def find_call(self, call_id: str, peer: Peer) -> Key | None:
+    def find_call(self, call_id: str, peer: Peer) -> Call | None:
         """The dialog with that Call-ID and host, whatever the tags (quirk `status-without-id`).
 
         A Call-ID is 64 random bits of ours, known to its device only.
         """
-        key = self._keys.get(call_id)
-        if key is None:
-            return None
-        entry = self.device_of(key)
-        hosts = {self._live[key].state.host, entry.peer.host if entry and entry.peer else ""}
-        return key if peer.host in hosts else None
+        call = self._ledger.up_with(call_id)
+        return call if call is not None and self._is_of(call, peer) else None
 
-    def device_of(self, key: Key) -> Entry | None:
+    def _is_of(self, call: Call, peer: Peer) -> bool:
+        entry = self.device_of(call)
+        return peer.host in {call.row.dialog.host, entry.peer.host if entry and entry.peer else ""}
+
+    def device_of(self, call: Call) -> Entry | None:
         """The device at the other end of a dialog, unless it was removed."""
-        device_id = self._live[key].device_id
-        return self._roster.get(device_id) if device_id is not None else None
+        return self._roster.get(call.device_id) if call.device_id is not None else None
 
     def received_bye(self, message: Message, peer: Peer) -> Reply:
         """BYE of a device: 200 and the stream is over, or 481 (RFC 3261 15.1.2)."""
-        key = self.find(message, peer)
-        if key is None:
-            return NO_DIALOG
-        self._drop(key)
-        self._tell_ended(key[0], "the device ended the stream with BYE")
-        return Reply(200, "OK")
+        call = self.find(message, peer)
+        if call is not None:
+            self._ledger.settle(call)
+            self._tell_ended(call.key[0], "the device ended the stream with BYE")
+            return OK
+        owed = self._ledger.owing((message.call_id, message.to.tag, message.from_.tag))
+        if owed is not None and self._is_of(owed, peer):
+            self._ledger.settle(owed)
+            return OK
+        return NO_DIALOG
 
-    def media_ended(self, key: Key, notice: str) -> None:
+    def media_ended(self, call: Call, notice: str) -> None:
         """MediaStatus in the dialog (GB/T 28181-2016 9.8, annex A.2.5): the device sends no more.
 
         The receiver answers with BYE; the stream is over for us at once.
         """
-        live = self._drop(key)
-        if live is not None:
-            self._spawn(self._end(key, live), f"bye {key[0]}")
-            self._tell_ended(key[0], f"the device reported the end of its media ({notice})")
+        self._ledger.owe(call.row.dialog, call.device_id)
+        self._spawn(self._end(call.row.dialog, call.device_id), f"bye {call.key[0]}")
+        self._tell_ended(call.key[0], f"the device reported the end of its media ({notice})")
 
     def _tell_ended(self, call_id: str, cause: str) -> None:
         if self.on_dialog_ended is not None:
             self.on_dialog_ended(call_id, cause)
 
 
+OK = Reply(200, "OK")
 NO_DIALOG = Reply(481, "Call/Transaction Does Not Exist")
-
-
-def key_of(state: DialogState) -> Key:
-    return state.call_id, state.local_tag, state.remote_tag
 
 
 def subject_of(channel_gb_id: str, ssrc: int, platform_id: str) -> str:
@@ -416,9 +416,7 @@ def transport_of(text: str) -> MediaTransport:
 __all__ = [
     "NO_DIALOG",
     "InviteFailed",
-    "Key",
     "Sessions",
-    "key_of",
     "packet",
     "remote_media",
     "subject_of",

@@ -31,6 +31,9 @@ SDP_TYPE = "APPLICATION/SDP"
 WARNING_LENGTH_MAX = 200
 """Characters of a Warning header passed on."""
 
+ANSWERS_MAX = 8
+"""Devices that may answer one INVITE, before what comes is taken for noise."""
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -81,9 +84,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
-    """Send this now: the ACK of a first or repeated 2xx, or the BYE after a late one."""
+    """Send this now: the ACK of a 2xx that is repeated although it was acknowledged."""
 
     outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Strayed:
+    """A 2xx has set up a dialog that nobody waits for: acknowledge it and say BYE.
+
+    It came too late (RFC 3261 9.1), or from a second device behind one number (13.2.2.4).
+    """
+
+    dialog: DialogState
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class Ended:
     cause: str
 
 
-DialogEvent = Ringing | Answered | Failed | Transmit | Ended
+DialogEvent = Ringing | Answered | Failed | Transmit | Strayed | Ended
 
 
 class _Dialog:
@@ -161,6 +174,8 @@ class InviteDialog(_Dialog):
         self.target = target
         self.contact = contact
         self._invite_cseq = 0
+        self._answers: dict[str, bool] = {}
+        """Tags of all 2xx, and whether each is acknowledged."""
 
     @classmethod
     def from_state(cls, state: DialogState, connection: int = 0) -> InviteDialog:
@@ -173,6 +188,7 @@ class InviteDialog(_Dialog):
         dialog.target = state.remote_target
         dialog.cseq = state.cseq
         dialog._invite_cseq = 0
+        dialog._answers = {}
         dialog.phase = Phase.CONFIRMED
         return dialog
 
@@ -180,12 +196,15 @@ class InviteDialog(_Dialog):
         """What a BYE after a restart needs. Raises Conflict unless the dialog is confirmed."""
         if self.phase is not Phase.CONFIRMED:
             raise Conflict(f"dialog {self.call_id} is {self.phase}, not confirmed")
+        return self._state(self.remote_tag)
+
+    def _state(self, tag: str) -> DialogState:
         return DialogState(
             call_id=self.call_id,
             local_uri=self.local_uri,
             local_tag=self.local_tag,
             remote_uri=self.remote_uri,
-            remote_tag=self.remote_tag,
+            remote_tag=tag,
             remote_target=self.target,
             cseq=self.cseq,
             transport=self.peer.transport,
@@ -212,20 +231,27 @@ class InviteDialog(_Dialog):
         return self._on_refusal(message)
 
     def _on_success(self, message: Message) -> list[DialogEvent]:
+        """The first 2xx of each tag waits for `acknowledge`; until then its device repeats it."""
         tag = _tag_of(message)
+        acknowledged = self._answers.get(tag)
+        if acknowledged is not None or len(self._answers) >= ANSWERS_MAX:
+            return [Transmit(self._ack(tag))] if acknowledged else []
+        self._answers[tag] = False
         if self.phase in (Phase.CALLING, Phase.PROCEEDING):
             self._confirm(message, tag)
             self.phase = Phase.CONFIRMED
-            return [Transmit(self._ack(tag)), Answered(message.body, message)]
+            return [Answered(message.body, message)]
         if self.phase is Phase.CANCELLING:
-            # RFC 3261 9.1: CANCEL lost the race; what was set up is acknowledged and ended
             self._confirm(message, tag)
-            return [Transmit(self._ack(tag)), Transmit(self.bye()), Ended("answered too late")]
-        if tag == self.remote_tag:
-            return [Transmit(self._ack(tag))]
-        # RFC 3261 13.2.2.4: a second device behind one number answered too; end its dialog
-        self.cseq += 1
-        return [Transmit(self._ack(tag)), Transmit(self._outgoing("BYE", self.cseq, tag=tag))]
+            self.phase = Phase.ENDED
+            return [Strayed(self._state(tag)), Ended("answered too late")]
+        return [Strayed(self._state(tag))]
+
+    def acknowledge(self, tag: str = "") -> Outgoing:
+        """The ACK of the 2xx with this tag, by itself of the one that was answered."""
+        tag = tag or self.remote_tag
+        self._answers[tag] = True
+        return self._ack(tag)
 
     def _confirm(self, message: Message, tag: str) -> None:
         self.remote_tag = tag
@@ -259,7 +285,7 @@ class InviteDialog(_Dialog):
     def cancel(self) -> bool:
         """We give up before the final response; True when a CANCEL is to be sent.
 
-        A 2xx that comes all the same is acknowledged and ended with BYE.
+        A 2xx that comes all the same has strayed.
         """
         if self.phase not in (Phase.CALLING, Phase.PROCEEDING):
             return False
@@ -341,5 +367,6 @@ __all__ = [
     "Outgoing",
     "Phase",
     "Ringing",
+    "Strayed",
     "Transmit",
 ]
