@@ -140,6 +140,7 @@ async def _measure() -> list[Figure]:
             clock,
             ids,
             PrometheusMetrics(),
+            store.streams,
             nonce_key=b"k" * 32,
         )
         bench = Bench(service)

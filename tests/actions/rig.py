@@ -29,11 +29,12 @@ from vsp.model.device import (
     Presence,
     RecordPlan,
 )
+from vsp.model.dialog import DialogState
 from vsp.model.ids import ChannelId, DeviceId, GbId, SessionId, UserId, UtcMicros, ViewId, WorkerId
 from vsp.model.people import Actor, Role, User
 from vsp.model.recording import OpenSegment
 from vsp.model.stream import SessionStatus, StreamState, StreamStats, ViewEndpoint
-from vsp.ports import DeviceFacts, DialogState, InviteAnswer, InviteSpec, RecordItem, TraceLine
+from vsp.ports import DeviceFacts, InviteAnswer, InviteSpec, RecordItem, TraceLine
 from vsp.store import Store, open_store
 
 NOON_US = UtcMicros(1_795_000_000_000_000)

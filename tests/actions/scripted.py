@@ -24,6 +24,7 @@ from vsp.model.device import (
     RecordPlan,
     Transport,
 )
+from vsp.model.dialog import DialogState
 from vsp.model.ids import (
     ChannelId,
     DeviceId,
@@ -46,7 +47,7 @@ from vsp.model.stream import (
     ViewEndpoint,
     ViewSpec,
 )
-from vsp.ports import DialogState, InviteAnswer, InviteSpec, StreamRow
+from vsp.ports import InviteAnswer, InviteSpec
 
 CAMERA = GbId("34020000001320000001")
 
@@ -246,20 +247,10 @@ class Worker:
 
 
 class Ledger:
-    """StreamBook in a dictionary."""
+    """The attempts of a StreamBook, in a list. Its dialogs are signalling's."""
 
     def __init__(self) -> None:
-        self.rows: dict[SessionId, StreamRow] = {}
         self.told: list[Attempt] = []
-
-    async def save(self, row: StreamRow) -> None:
-        self.rows[row.session_id] = row
-
-    async def forget(self, session_id: SessionId) -> None:
-        self.rows.pop(session_id, None)
-
-    async def all(self) -> Sequence[StreamRow]:
-        return [*self.rows.values()]
 
     async def save_attempt(self, attempt: Attempt) -> None:
         self.told.append(attempt)

@@ -31,17 +31,15 @@ from vsp.model.changes import ChangePoint
 from vsp.model.device import DeviceSettings, MediaTransport
 from vsp.model.ids import DeviceId, SessionId, UtcMicros, ViewId, WorkerId
 from vsp.model.stream import Leg, SessionPort, SessionSpec, SessionStatus, StreamState
-from vsp.ports import Clock, StreamRow
+from vsp.ports import Clock, DialogRow, DialogUse
 
 GRACE_S = 0.05
 NO_MEDIA_S = 0.05
 
-OLD_ROW = StreamRow(
-    SessionId("s1"),
-    channel(1).id,
-    DeviceId("d1"),
-    WorkerId(0),
+OLD = DialogRow(
     dialog_state("old-call"),
+    DeviceId("d1"),
+    DialogUse(channel(1).id, SessionId("s1"), WorkerId(0)),
     UtcMicros(1),
 )
 """Left by the process before."""
@@ -135,7 +133,6 @@ async def test_the_last_viewer_leaving_ends_the_stream_after_the_grace_time(benc
     await bench.settle()
 
     assert bench.streams.stream_of(channel(1).id) is None
-    assert not bench.ledger.rows
     assert bench.worker.closed[0][1] == "nobody watches any more"
 
 
@@ -258,21 +255,18 @@ async def test_a_bye_from_the_device_brings_the_stream_up_again(bench: Bench):
     await bench.wait_for(lambda: len(bench.ledger.told) == 2)
 
     assert not bench.signal.byes
-    assert bench.ledger.rows[next(iter(bench.ledger.rows))].dialog.call_id == "call-2"
-    assert [remote.dialog for remote in bench.worker.bound] == ["call-1", "call-2"]
+    assert [remote.dialog.call_id for remote in bench.worker.bound] == ["call-1", "call-2"]
     assert bench.signal.invites[0].ssrc != bench.signal.invites[1].ssrc
 
 
 async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Bench):
-    await bench.ledger.save(OLD_ROW)
     bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
     bench.worker.views[ViewId("old-view")] = None  # type: ignore[assignment]
     status = _status("s1", "c1")
 
-    dialogs = await bench.streams.restore()
+    await bench.streams.restore([OLD])
     await bench.streams.worker_adopted(WorkerId(0), [status])
 
-    assert [dialog.call_id for dialog in dialogs] == ["old-call"]
     assert not bench.worker.views, "views of the node before have nobody who judges them"
     assert bench.streams.status_of(channel(1).id).session_id == "s1"
     assert not bench.signal.invites
@@ -280,11 +274,10 @@ async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Ben
 
 
 async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(bench: Bench):
-    await bench.ledger.save(OLD_ROW)
     await bench.worker.open_session(
         SessionSpec(SessionId("s1"), channel(1).id, MediaTransport.UDP, 1)
     )
-    await bench.streams.restore()
+    await bench.streams.restore([OLD])
 
     stalled = replace(_status("s1", "c1"), state=StreamState.STALLED)
     await bench.streams.worker_adopted(WorkerId(0), [stalled])
@@ -296,8 +289,7 @@ async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(be
 
 
 async def test_a_stream_that_outlived_the_node_is_not_asked_for_twice(bench: Bench):
-    await bench.ledger.save(OLD_ROW)
-    await bench.streams.restore()
+    await bench.streams.restore([OLD])
 
     early = asyncio.create_task(bench.streams.record(channel(1)))
     await bench.settle()
@@ -319,7 +311,6 @@ async def test_a_worker_that_lost_its_sessions_has_its_dialogs_hung_up(bench: Be
 
     assert [dialog.call_id for dialog in bench.signal.byes] == ["call-1"]
     assert bench.ended[0][0] == "v1"
-    assert not bench.ledger.rows
 
 
 async def test_a_stream_that_is_opened_while_its_worker_is_adopted_stays(bench: Bench):
@@ -343,9 +334,8 @@ async def test_a_stream_that_is_opened_while_its_worker_is_adopted_stays(bench: 
 
 @pytest.mark.parametrize("state", [StreamState.SIGNALLING, StreamState.WAITING_MEDIA])
 async def test_a_session_that_had_no_packet_yet_is_begun_anew(bench: Bench, state: StreamState):
-    await bench.ledger.save(OLD_ROW)
     bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
-    await bench.streams.restore()
+    await bench.streams.restore([OLD])
 
     await bench.streams.worker_adopted(WorkerId(0), [replace(_status("s1", "c1"), state=state)])
     await bench.wait_for(lambda: bench.signal.byes)
@@ -357,8 +347,7 @@ async def test_a_session_that_had_no_packet_yet_is_begun_anew(bench: Bench, stat
 
 
 async def test_a_worker_is_adopted_while_the_database_refuses(bench: Bench):
-    await bench.ledger.save(OLD_ROW)
-    await bench.streams.restore()
+    await bench.streams.restore([OLD])
     bench.register.refuses = True
 
     await bench.streams.worker_adopted(WorkerId(0), [_status("s1", "c1")])
@@ -366,14 +355,13 @@ async def test_a_worker_is_adopted_while_the_database_refuses(bench: Bench):
     assert bench.streams.status_of(channel(1).id).session_id == "s1"
 
 
-async def test_a_stream_that_was_asked_for_anew_meanwhile_is_not_adopted_beside(bench: Bench):
-    await bench.ledger.save(OLD_ROW)
-    await bench.streams.restore()
-    await bench.streams.worker_adopted(WorkerId(0), [])
+async def test_a_stream_that_was_asked_for_anew_meanwhile_is_not_adopted_beside(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    await bench.streams.restore([OLD])
+    monkeypatch.setattr(module, "ADOPTION_WAIT_S", 0.01)
     anew = await bench.streams.record(channel(1))
-    await bench.ledger.save(OLD_ROW)
-    bench.streams._rows[OLD_ROW.session_id] = OLD_ROW
-    bench.worker.opened[OLD_ROW.session_id] = None  # type: ignore[assignment]
+    bench.worker.opened[SessionId("s1")] = None  # type: ignore[assignment]
 
     await bench.streams.worker_adopted(
         WorkerId(0), [_status("s1", "c1"), _status(anew.session_id, "c1")]
@@ -386,8 +374,7 @@ async def test_a_stream_that_was_asked_for_anew_meanwhile_is_not_adopted_beside(
 
 async def test_a_stream_that_is_ending_is_not_taken_over_once_more(bench: Bench):
     flowing = _status("s1", "c1")
-    await bench.ledger.save(OLD_ROW)
-    await bench.streams.restore()
+    await bench.streams.restore([OLD])
     await bench.streams.worker_adopted(WorkerId(0), [flowing])
     bench.streams.stream_of(channel(1).id).state = StreamState.WAITING_MEDIA
     at_change, going_on = asyncio.Event(), asyncio.Event()
@@ -403,42 +390,53 @@ async def test_a_stream_that_is_ending_is_not_taken_over_once_more(bench: Bench)
     await bench.streams.worker_adopted(WorkerId(0), [flowing])
     going_on.set()
     await ending
-    await bench.wait_for(lambda: not bench.ledger.rows)
+    await bench.wait_for(lambda: bench.signal.byes)
 
     assert bench.streams.stream_of(channel(1).id) is None
     assert {session_id for session_id, _ in bench.worker.closed} == {"s1"}
     assert [dialog.call_id for dialog in bench.signal.byes] == ["old-call"]
 
 
-async def test_a_dialog_is_forgotten_only_when_the_device_was_told(bench: Bench):
-    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
-    await bench.wait_for(lambda: bench.ledger.told)
-    bench.signal.answers_bye.clear()
+async def test_what_a_device_has_ended_is_not_ended_again(bench: Bench):
+    await bench.streams.restore([OLD])
 
+    bench.streams.dialog_ended("old-call", "BYE from the device")
     await bench.streams.worker_adopted(WorkerId(0), [])
-    await bench.wait_for(lambda: bench.signal.byes)
-    assert bench.ledger.rows, "whoever comes after us must be able to say it again"
-
-    bench.signal.answers_bye.set()
-    await bench.wait_for(lambda: not bench.ledger.rows)
-
-
-async def test_a_stream_that_ends_after_its_dialog_leaves_no_row(bench: Bench):
-    await bench.streams.attach_live(channel(1), ViewId("v1"), "chen")
-    await bench.wait_for(lambda: bench.ledger.told)
-    bench.signal.answers = [LegFailed(Leg.DEVICE_OFFLINE, "the device went off line")]
-
-    bench.streams.dialog_ended("call-1", "BYE from the device")
-    await bench.wait_for(lambda: bench.ended)
     await bench.settle()
 
-    assert not bench.ledger.rows
+    assert not bench.signal.byes
+
+
+async def test_what_is_being_ended_is_no_stream_any_more(bench: Bench):
+    await bench.streams.restore([replace(OLD, ending_us=UtcMicros(2)), replace(OLD, use=None)])
+
+    await bench.streams.worker_adopted(WorkerId(0), [_status("s1", "c1")])
+    await bench.settle()
+
+    assert bench.worker.closed == [("s1", "worker: not asked for any more")]
+    assert not bench.signal.byes, "signalling sees to it"
+
+
+async def test_a_dialog_says_whose_it_is(bench: Bench):
+    stream = await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.signal.invites)
+
+    assert bench.signal.invites[0].use == DialogUse(channel(1).id, stream.session_id, WorkerId(0))
 
 
 async def test_a_session_nobody_knows_is_closed_on_the_worker(bench: Bench):
     await bench.streams.worker_adopted(WorkerId(0), [_status("orphan", "c9")])
 
     assert bench.worker.closed == [("orphan", "worker: not asked for any more")]
+
+
+async def test_a_call_whose_row_was_never_written_is_ended_as_its_worker_knows_it(bench: Bench):
+    unknown = replace(_status("orphan", "c9"), dialog=dialog_state("unwritten"))
+
+    await bench.streams.worker_adopted(WorkerId(0), [unknown])
+    await bench.wait_for(lambda: bench.signal.byes)
+
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["unwritten"]
 
 
 async def test_a_session_that_was_opened_after_we_gave_it_up_is_ended(bench: Bench):

@@ -1,9 +1,10 @@
 from dataclasses import replace
 
 from vsp.model.device import MediaTransport, Transport
+from vsp.model.dialog import DialogState
 from vsp.model.ids import AttemptId, ChannelId, DeviceId, SessionId, UtcMicros, WorkerId
 from vsp.model.stream import Attempt, AttemptStep, Leg
-from vsp.ports import DialogRow, DialogState, DialogUse
+from vsp.ports import DialogRow, DialogUse
 from vsp.store import Store
 from vsp.store import streams as module
 

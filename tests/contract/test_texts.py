@@ -7,7 +7,7 @@ from tests.contract.test_changes import SUBJECT, point
 from tests.contract.test_devices import BINDING, state
 from tests.contract.test_people import session
 from tests.contract.test_register import region
-from tests.contract.test_streams import CHANNEL, DIALOG, attempt, stream
+from tests.contract.test_streams import CHANNEL, DIALOG, attempt, dialog
 from vsp.model.changes import Axis
 from vsp.model.device import DeviceSettings, RecordPlan
 from vsp.model.ids import DepartmentId, UtcMicros
@@ -91,7 +91,7 @@ async def test_texts_of_a_stream(store: Store):
         host=HOSTILE,
     )
 
-    await store.streams.save(replace(stream("s1"), dialog=hostile))
+    await store.streams.save(replace(dialog("c1"), dialog=hostile))
 
     [kept] = await store.streams.all()
     assert kept.dialog == replace(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.actions.scripted import dialog_state
 from tests.e2e.platform import until as eventually
 from tests.media.core import packer
 from tests.media.rig import GOP, SSRC, STEP_90K, decoded, playable, running, settings, until, viewer
@@ -20,6 +21,7 @@ from vsp.model.recording import EndReason, RecordingSpec
 from vsp.model.stream import AudioCodec, RemoteMedia, SessionChanged, StreamState
 
 S1 = SessionId("s1")
+SECOND = dialog_state("second@192.0.2.10")
 
 
 async def test_a_payload_type_that_the_answer_does_not_list_is_read_as_the_first(tmp_path: Path):
@@ -190,7 +192,7 @@ async def rebooted(rig, port: int, *, watched: bool, tcp: bool = False) -> None:
     if not watched:
         await first.send(GOP)  # these still wait in the socket when the new dialog begins
 
-    again = RemoteMedia(("127.0.0.1",), 0, 0x0C0FFEE0, dialog="second@192.0.2.10")
+    again = RemoteMedia(("127.0.0.1",), 0, 0x0C0FFEE0, dialog=SECOND)
     await rig.worker.bind_remote(S1, again)
     if not tcp:
         await first.send(1)  # on its way when the old dialog ended
@@ -249,7 +251,7 @@ async def test_another_encoding_in_a_new_dialog_needs_another_session(tmp_path: 
 
         with pytest.raises(Conflict):
             await rig.worker.bind_remote(
-                S1, RemoteMedia(("127.0.0.1",), 0, SSRC, ((98, "H264"),), dialog="second")
+                S1, RemoteMedia(("127.0.0.1",), 0, SSRC, ((98, "H264"),), dialog=SECOND)
             )
 
 

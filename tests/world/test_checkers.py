@@ -238,7 +238,19 @@ def a_camera_forgot_its_call(world: World) -> None:
 
 
 def a_call_loses_its_row(world: World) -> None:
-    world.database.streams.clear()
+    world.database.dialogs.clear()
+
+
+def a_row_is_of_no_call(world: World) -> None:
+    rows = world.database.dialogs
+    row = next(iter(rows.values()))
+    rows["x"] = replace(row, dialog=replace(row.dialog, call_id="a call"))
+
+
+def a_call_was_forgotten(world: World) -> None:
+    ledger = platform_of(world).signal._sessions.ledger
+    call = next(ledger.known())
+    ledger.settle(call)
 
 
 def the_platform_lost_a_device(world: World) -> None:
@@ -285,7 +297,9 @@ def the_node_is_down(world: World) -> None:
         (a_row_says_off_line, r"\d{20} is on line, its row says offline"),
         (nobody_records, r"channel \S+ is planned and nobody records it"),
         (a_camera_forgot_its_call, r"call \S+ is up at the platform only"),
-        (a_call_loses_its_row, r"call \S+ is up and in no row"),
+        (a_call_loses_its_row, r"call \S+ \(up\) is not written down"),
+        (a_row_is_of_no_call, r"the row of call a call \(up\) is of no call"),
+        (a_call_was_forgotten, r"call \S+ was not hung up"),
         (the_platform_lost_a_device, r"\d{20} is on line, the platform has it as offline"),
         (a_request_is_forgotten, r"1 calls lead to 0 requests"),
         (a_camera_was_flooded, r"\d{20} has 0 now, 41 at most live transactions"),

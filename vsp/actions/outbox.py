@@ -20,9 +20,10 @@ import structlog
 
 from vsp.errors import REFUSALS, Exhausted, VspError
 from vsp.model.changes import Axis, ChangePoint
+from vsp.model.dialog import DialogKey
 from vsp.model.ids import ChannelId, UtcMicros
 from vsp.model.stream import Attempt
-from vsp.ports import ChangeLog, DialogKey, DialogRow, StreamBook, Write
+from vsp.ports import ChangeLog, DialogRow, StreamBook, Write
 
 log = structlog.get_logger(__name__)
 

@@ -31,6 +31,7 @@ from vsp.errors import NotFound, Unavailable, VspError
 from vsp.faults import Point, reach
 from vsp.model.changes import Axis, ChangePoint
 from vsp.model.device import Channel, Device, MediaTransport, Presence
+from vsp.model.dialog import DialogState
 from vsp.model.ids import ChannelId, DeviceId, SessionId, UtcMicros, ViewId, WorkerId
 from vsp.model.recording import OpenSegment
 from vsp.model.stream import (
@@ -49,7 +50,6 @@ from vsp.ports import (
     Clock,
     DeviceBook,
     DialogRow,
-    DialogState,
     DialogUse,
     Ids,
     InviteSpec,
@@ -314,6 +314,7 @@ class StreamManager:
                 elif status.session_id in self._unowned:
                     log.warning("session of nobody ended", session=status.session_id)
                     await self._close_session(worker, status.session_id, NOT_ASKED_FOR)
+                    self._end_call_of(status)
                 elif status.session_id not in self._in_hand:
                     unowned.add(status.session_id)
         self._unowned = unowned
@@ -358,6 +359,8 @@ class StreamManager:
             elif not self._adopt(status):
                 await worker.close_session(status.session_id, NOT_ASKED_FOR)
                 known.discard(status.session_id)
+                if status.session_id not in self._left:
+                    self._end_call_of(status)
         for stream in streams:
             if stream.session_id not in known:
                 await self._end(stream, Leg.WORKER, RESTARTED)
@@ -370,6 +373,11 @@ class StreamManager:
             channel: worker for channel, worker in self._unadopted.items() if worker != worker_id
         }
         self._adopted.set()
+
+    def _end_call_of(self, status: SessionStatus) -> None:
+        """Its row may never have been written, if the database refused and the node died."""
+        if status.dialog is not None:
+            self._spawn(self._signal.bye(status.dialog), "end call of nobody")
 
     async def worker_lost(self, worker_id: WorkerId) -> None:
         """Nothing is torn down yet: the worker may only be out of reach, and still record."""
@@ -584,7 +592,7 @@ class StreamManager:
         stream.changed.clear()
         stream.state = StreamState.WAITING_MEDIA
         try:
-            remote = replace(answer.remote, dialog=answer.dialog.call_id)
+            remote = replace(answer.remote, dialog=answer.dialog)
             await stream.worker.bind_remote(stream.session_id, remote)
         except VspError as error:
             raise worker_failed(error) from error

@@ -459,6 +459,7 @@ class MediaSession:
             recording=self.recorder is not None,
             viewers=self.hub.viewers,
             stats=self.stats(),
+            dialog=self._remote.dialog if self._remote is not None else None,
         )
 
     def stats(self) -> StreamStats:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vsp.model.device import MediaTransport
+from vsp.model.dialog import DialogState
 from vsp.model.ids import AttemptId, ChannelId, SessionId, UtcMicros, ViewId, WorkerId
 
 
@@ -70,14 +71,15 @@ class RemoteMedia:
 
     hosts       the media address of the answer and, behind NAT, the signalling address
     payloads    payload type -> encoding name, upper case ("PS", "H264", "PCMA", ...)
-    dialog      Call-ID: the same answer in a new dialog is a new beginning
+    dialog      that it was given in: the same answer in another one is a new beginning. A worker
+                keeps it for the node, which may die before its own row of it is written
     """
 
     hosts: tuple[str, ...]
     port: int
     ssrc: int | None
     payloads: tuple[tuple[int, str], ...] = ((96, "PS"),)
-    dialog: str = ""
+    dialog: DialogState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class SessionStatus:
     recording: bool
     viewers: int
     stats: StreamStats
+    dialog: DialogState | None = None
 
     @property
     def records(self) -> bool:

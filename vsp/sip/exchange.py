@@ -24,7 +24,8 @@ from vsp.errors import (
     Unsupported,
     VspError,
 )
-from vsp.ports import Clock, DialogState
+from vsp.model.dialog import DialogState
+from vsp.ports import Clock
 from vsp.sip.core.agent import (
     AckReceived,
     Dropped,

@@ -19,8 +19,9 @@ from typing import Any
 import structlog
 
 from vsp.faults import Point, reach
+from vsp.model.dialog import DialogKey, DialogState
 from vsp.model.ids import DeviceId
-from vsp.ports import Clock, DialogKey, DialogRow, DialogState, StreamBook
+from vsp.ports import Clock, DialogRow, StreamBook
 
 log = structlog.get_logger(__name__)
 

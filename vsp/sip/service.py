@@ -24,6 +24,7 @@ import structlog
 from vsp.config import SipConfig
 from vsp.errors import Invalid, NotFound, Unavailable, VspError
 from vsp.model.device import Candidate, CatalogDiff, Device, DeviceSecret, Presence
+from vsp.model.dialog import DialogState
 from vsp.model.ids import DeviceId, GbId, UtcMicros
 from vsp.ports import (
     ChangeLog,
@@ -31,7 +32,6 @@ from vsp.ports import (
     DeviceBook,
     DeviceFacts,
     DialogRow,
-    DialogState,
     Ids,
     InviteAnswer,
     InviteSpec,

@@ -22,13 +22,12 @@ from vsp.config import SipConfig
 from vsp.errors import Invalid, Unavailable, VspError
 from vsp.faults import Point, reach
 from vsp.model.device import MediaTransport, Presence
+from vsp.model.dialog import DialogKey, DialogState
 from vsp.model.ids import DeviceId
 from vsp.model.stream import Leg, RemoteMedia
 from vsp.ports import (
     Clock,
-    DialogKey,
     DialogRow,
-    DialogState,
     Ids,
     InviteAnswer,
     InviteSpec,

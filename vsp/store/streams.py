@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from vsp.model.device import MediaTransport, Transport
+from vsp.model.dialog import DialogKey, DialogState
 from vsp.model.ids import AttemptId, ChannelId, DeviceId, SessionId, UtcMicros, WorkerId
 from vsp.model.stream import Attempt, AttemptStep, Leg
-from vsp.ports import DialogKey, DialogRow, DialogState, DialogUse
+from vsp.ports import DialogRow, DialogUse
 from vsp.store.columns import NOTE_MAX, clean
 from vsp.store.engine import Database
 from vsp.store.tables import attempts, dialogs

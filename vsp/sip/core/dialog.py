@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vsp.errors import Conflict
-from vsp.ports import DialogState, Ids
+from vsp.model.dialog import DialogState
+from vsp.ports import Ids
 from vsp.sip.core.agent import Peer
 from vsp.sip.core.message import Message, NameAddr
 from vsp.sip.core.transaction import LIFE_S, T1_S, T2_S

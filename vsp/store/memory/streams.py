@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vsp.model.dialog import DialogKey
 from vsp.model.ids import ChannelId
 from vsp.model.stream import Attempt
-from vsp.ports import DialogKey, DialogRow
+from vsp.ports import DialogRow
 from vsp.store import streams as bounds
 from vsp.store.columns import NOTE_MAX, WORDS_MAX
 from vsp.store.memory.rows import cleaned
