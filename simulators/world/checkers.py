@@ -324,7 +324,11 @@ class Checker:
             ended = following[place] if place < UNPROVEN else picture.at
             if gap:  # what is missing is waited for until the worker looks again
                 ended = max(ended, picture.at + TICK_S)
-            why = self.excuse(taping, picture, ended) if key_seen else "leans on what never came"
+            why = self.excuse(taping, picture, ended)
+            if not key_seen:
+                why = "leans on what never came"
+            elif ended > taping.end:
+                why = "not known to be whole when its recording ended"
             if why:
                 self.excused[why] += 1
                 continue
