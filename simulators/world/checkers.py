@@ -43,8 +43,8 @@ LOSS_MAX_S = 4.0
 """What a process that dies may take with it (requirements: received but not recoverable)."""
 
 UNPROVEN = 3
-"""First pictures of a stream: the wire's hints that a picture is complete are not believed yet, and
-each is complete only when the next one comes (vsp/media/core/assembler.py)."""
+"""First pictures of a stream, and after a loss: the wire's hints that a picture is complete are not
+believed yet, and each is complete only when the next one comes (vsp/media/core/assembler.py)."""
 
 CUT_WITHIN_S = 5.0
 """I4."""
@@ -310,7 +310,7 @@ class Checker:
             self._taping_is_kept(taping, kept.get(taping.channel_id, set()))
 
     def _taping_is_kept(self, taping: Taping, kept: set[int]) -> None:
-        key_seen, before, missing = False, -1, 0
+        key_seen, before, missing, proven = False, -1, 0, 0
         following = [*(each.at for each in taping.received[1:]), float("inf")]
         for place, picture in enumerate(taping.received):
             if picture.key:
@@ -318,10 +318,11 @@ class Checker:
             elif before >= 0 and picture.number > before + 1:
                 key_seen = False  # it leans on pictures that never came
             gap, before = picture.number != before + 1, max(before, picture.number)
+            proven = 0 if gap else proven + 1
             self.pictures += 1
             if picture.number in kept or picture.at > taping.end:
                 continue
-            ended = following[place] if place < UNPROVEN else picture.at
+            ended = following[place] if proven < UNPROVEN else picture.at
             if gap:  # what is missing is waited for until the worker looks again
                 ended = max(ended, picture.at + TICK_S)
             why = self.excuse(taping, picture, ended)
