@@ -92,3 +92,31 @@ def test_a_clock_that_goes_back_gives_no_tokens():
     assert not bucket.take(50.0)
     assert not bucket.take(50.5)
     assert bucket.take(51.5)
+
+
+def test_a_fleet_behind_one_address_is_not_held_back():
+    gate = Admission(now=0.0)
+
+    answers = [gate.allow_known("192.0.2.1", f"camera {n}", 0.0) for n in range(500) for _ in "ab"]
+
+    assert all(answers)
+
+
+def test_who_says_that_it_is_a_device_gets_what_that_device_needs():
+    gate = Admission(now=0.0)
+
+    at_once = sum(gate.allow_known("192.0.2.1", "camera", 0.0) for _ in range(100))
+    a_second_later = sum(gate.allow_known("192.0.2.1", "camera", 1.0) for _ in range(100))
+
+    assert (at_once, a_second_later) == (admission.KNOWN_BURST, admission.KNOWN_PER_S)
+    assert gate.allow_known("192.0.2.2", "camera", 1.0)
+
+
+def test_known_ids_take_bounded_memory(monkeypatch):
+    monkeypatch.setattr(admission, "KNOWN_MAX", 100)
+    gate = Admission(now=0.0)
+
+    for n in range(1000):
+        gate.allow_known(f"2001:db8::{n:x}", "camera", 0.0)
+
+    assert len(gate._known) == 100

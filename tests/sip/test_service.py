@@ -1,6 +1,7 @@
 """The whole of signalling over its own sockets and its own store, towards raw test devices."""
 
 import asyncio
+import contextlib
 import random
 import re
 
@@ -14,6 +15,7 @@ from vsp.model.changes import Axis
 from vsp.model.device import DeviceSecret, Presence, Transport
 from vsp.model.ids import DeviceId, GbId, UtcMicros
 from vsp.ports import PageRequest
+from vsp.sip.admission import KNOWN_BURST, KNOWN_PER_S
 from vsp.sip.core.agent import Peer
 
 CHANNELS = [f"3402000000132000{n:04}" for n in range(1, 6)]
@@ -233,6 +235,35 @@ async def test_a_device_that_does_not_name_itself_is_known_by_its_exact_address(
         assert quirk in at.quirks(at.nvr)
         other = ua.message(ua.keepalive(), from_=sender, address=neighbour.address)
         assert ua.status_of(await neighbour.ask(other)) == 403
+
+
+async def test_a_heartbeat_without_a_branch_is_taken_and_noted(at):
+    async with at.device() as nvr:
+        await nvr.register()
+        beat = re.sub(rb";branch=[^;\r]+", b"", ua.message(ua.keepalive(), address=nvr.address))
+
+        assert ua.status_of(await nvr.ask(beat)) == 200
+        assert "via-without-branch" in at.quirks(at.nvr)
+
+
+def forged_heartbeat(address: str) -> bytes:
+    return ua.message(ua.keepalive(), address=address)
+
+
+@pytest.mark.parametrize("forged", [ua.register, forged_heartbeat])
+async def test_who_only_says_that_it_is_a_device_is_soon_met_with_silence(at, forged):
+    async with at.device(host="127.0.0.2") as forger:
+        answered = 0
+        for _ in range(30):
+            forger.send(forged(address=forger.address))
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(0.3):
+                    await forger.receive(b"SIP/2.0")
+                answered += 1
+
+        assert KNOWN_BURST <= answered <= KNOWN_BURST + KNOWN_PER_S
+        assert at.counted("vsp_sip_refused silenced") == 30 - answered
 
 
 # ---- MESSAGE: bodies ------------------------------------------------------------------------

@@ -5,13 +5,15 @@ the address. Two rules keep that cheap: never more than twice the bytes that cam
 more than a few answers a second for a source, then silence (RFC 3261 26.1.5 on amplification).
 One bucket over all strangers bounds the sum when every packet bears another source.
 
-Known device ids never come here: after an outage the whole fleet registers at once, often from
-behind one address, and must not be held back.
+After an outage the whole fleet registers at once, often from behind one address, and must not be
+held back. So an answer to a known id is paid for by its (address, id) alone: who says that it is
+some device gets no more answers than that device would need.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeVar
 
 ANSWERS_PER_S = 5.0
 """Answers a second to one unknown source: enough for a device being set up, with two a try."""
@@ -22,8 +24,16 @@ ANSWERS_BURST = 5.0
 ALL_ANSWERS_PER_S = 1000.0
 """Answers a second to all unknown sources together: below 3 % of what one core can answer."""
 
+KNOWN_PER_S = 2.0
+KNOWN_BURST = 10.0
+"""Refusals and challenges to one (address, id): a device that registers takes one, and repeats what
+was lost."""
+
 GROWTH_MAX = 2.0
 """Bytes out per byte in: an attacker gains nothing worth having by reflecting through us."""
+
+KNOWN_MAX = 100_000
+"""Twice the devices of a large platform: each behind its address, and a second one that tries."""
 
 SOURCES_MAX = 20_000
 """Buckets kept, about 100 bytes each. The source longest unseen goes first; its return starts full,
@@ -57,22 +67,39 @@ class Admission:
     def __init__(self, now: float) -> None:
         self._all = Bucket(ALL_ANSWERS_PER_S, ALL_ANSWERS_PER_S, now)
         self._sources: OrderedDict[str, Bucket] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+
+    def allow_known(self, source: str, gb_id: str, now: float) -> bool:
+        """Whether a refusal or challenge may go to `source` that says it is that known device."""
+        bucket = _of(self._known, (source, gb_id), KNOWN_PER_S, KNOWN_BURST, KNOWN_MAX, now)
+        return bucket.take(now)
 
     def allow(self, source: str, request_bytes: int, answer_bytes: int, now: float) -> bool:
         """Whether an answer of that size may go to `source` for a request of that size."""
         if answer_bytes > GROWTH_MAX * request_bytes:
             return False
-        bucket = self._sources.get(source)
-        if bucket is None:
-            bucket = self._sources[source] = Bucket(ANSWERS_PER_S, ANSWERS_BURST, now)
-            if len(self._sources) > SOURCES_MAX:
-                self._sources.popitem(last=False)
-        else:
-            self._sources.move_to_end(source)
+        bucket = _of(self._sources, source, ANSWERS_PER_S, ANSWERS_BURST, SOURCES_MAX, now)
         return bucket.take(now) and self._all.take(now)
 
     def __len__(self) -> int:
         return len(self._sources)
+
+
+K = TypeVar("K")
+
+
+def _of(
+    buckets: OrderedDict[K, Bucket], key: K, rate: float, burst: float, many: int, now: float
+) -> Bucket:
+    """The bucket of a key; the one longest unseen goes when there are too many."""
+    bucket = buckets.get(key)
+    if bucket is None:
+        bucket = buckets[key] = Bucket(rate, burst, now)
+        if len(buckets) > many:
+            buckets.popitem(last=False)
+    else:
+        buckets.move_to_end(key)
+    return bucket
 
 
 __all__ = [
@@ -80,6 +107,9 @@ __all__ = [
     "ANSWERS_BURST",
     "ANSWERS_PER_S",
     "GROWTH_MAX",
+    "KNOWN_BURST",
+    "KNOWN_MAX",
+    "KNOWN_PER_S",
     "SOURCES_MAX",
     "Admission",
     "Bucket",

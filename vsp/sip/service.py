@@ -388,11 +388,13 @@ class SignalService:
         if verdict.stranger:
             self._answer_stranger(request, verdict.reply)
             return
+        if verdict.registered is None:
+            self._answer_known(request, verdict.reply)
+            return
         self._answer(request, verdict.reply)
         self._publish()
-        if verdict.registered is not None:
-            self._note_oddities(verdict.registered.entry, request.message, now_us)
-            self._sessions.returned(verdict.registered.entry)
+        self._note_oddities(verdict.registered.entry, request.message, now_us)
+        self._sessions.returned(verdict.registered.entry)
         self._writer.nudge()
 
     def _on_other(self, request: RequestReceived, method: str) -> None:
@@ -441,7 +443,7 @@ class SignalService:
             self._refuse_message(request)
             return
         now, now_us = self._clock.monotonic(), self._clock.now_us()
-        if message.oddities:
+        if message.oddities or not message.branch:
             self._note_oddities(entry, message, now_us)
         if parse_keepalive(message.body) is not None:
             self._on_keepalive(request, entry, now, now_us)
@@ -458,7 +460,7 @@ class SignalService:
         """403 makes a device that we forgot register again; a stranger gets few of them."""
         if self._roster.by_gb_id(request.message.from_user) is not None:
             self._metrics.count("vsp_sip_refused", reason="foreign")
-            self._answer(request, FORBIDDEN)
+            self._answer_known(request, FORBIDDEN)
         else:
             self._metrics.count("vsp_sip_refused", reason="unknown")
             self._answer_stranger(request, FORBIDDEN)
@@ -564,6 +566,14 @@ class SignalService:
             return
         self._metrics.count("vsp_sip_responses", status=f"{reply.status // 100}xx")
         self._endpoint.respond(request.transaction, reply.status, reply.reason, reply.headers)
+
+    def _answer_known(self, request: RequestReceived, reply: Reply) -> None:
+        """Refuse or challenge somebody who says that it is a device of ours, a few times."""
+        host, gb_id = request.peer.host, request.message.from_user
+        if self._admission.allow_known(host, gb_id, self._clock.monotonic()):
+            self._answer(request, reply)
+        else:
+            self._metrics.count("vsp_sip_refused", reason="silenced")
 
     def _answer_stranger(self, request: RequestReceived, reply: Reply) -> None:
         """Answer somebody unknown, if admission lets it out; else silence."""

@@ -327,6 +327,17 @@ def test_an_answer_that_lost_our_branch_is_matched_by_call_id_from_the_same_host
     assert labels(platform.take()) == ["response 200"]
 
 
+def test_an_answer_from_another_host_is_none_however_well_it_knows_the_request():
+    platform = agent()
+    platform.request("MESSAGE", URI, ADDRESSES, b"", CAMERA, 0.0)
+    (data,) = sends(platform.take())
+
+    platform.receive(reply_to(data, 200), Peer(Transport.UDP, "203.0.113.9", CAMERA.port), 0.1)
+    assert labels(platform.take()) == ["dropped response to no request of ours"]
+    platform.receive(reply_to(data, 200), CAMERA, 0.2)
+    assert labels(platform.take()) == ["response 200"]
+
+
 def test_an_abandoned_request_is_not_repeated_and_its_answer_dropped():
     platform = agent()
     transaction = platform.request("MESSAGE", URI, ADDRESSES, b"", CAMERA, 0.0)

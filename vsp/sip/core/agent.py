@@ -278,14 +278,16 @@ class SipAgent:
         return found or self._invites_by_call.get(_call_key(message, peer))
 
     def _receive_response(self, message: Message, peer: Peer, now: float) -> None:
+        """The answer to a request of ours, from the host that it was sent to: who has seen a branch
+        on its way must not answer for somebody else."""
         number, method = message.cseq
         transaction = self._clients.get((message.branch, method))
         if transaction is None:
             # Quirk `via-mangled`: RFC 3261 17.1.3 wants our branch back; some devices lose it.
             transaction = self._clients_by_call.get((message.call_id, number, method))
-            if transaction is None or transaction.peer.host != peer.host:
-                self._drop("response to no request of ours", peer, message.start_line.encode())
-                return
+        if transaction is None or transaction.peer.host != peer.host:
+            self._drop("response to no request of ours", peer, message.start_line.encode())
+            return
         actions = transaction.on(event_of_response(message.status), now)
         self._perform(transaction, actions, message, peer)
         if transaction.cancel_wanted and transaction.state is State.PROCEEDING:

@@ -226,6 +226,7 @@ BOMB = b"""<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa">
         b"<html><body/></html>",
         BOMB,
         BOMB.replace(b"<!DOCTYPE", b"<! doctype"),
+        BOMB.replace(b"<!DOCTYPE", b"<!DOC\x00TYPE"),
         b'<!DOCTYPE Notify SYSTEM "file:///etc/passwd"><Notify/>',
         b"<Notify><!ENTITY x 'y'></Notify>",
         b"<Notify>" + b"<a>" * (DEPTH_MAX + 1) + b"</a>" * (DEPTH_MAX + 1) + b"</Notify>",
@@ -233,7 +234,7 @@ BOMB = b"""<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa">
         b"<Notify>" + b"<a/>" * (2 * NODES_MAX) + b"</Notify>",
         b"<Notify>" + b" " * BODY_BYTES_MAX,
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_no_manscdp_is_malformed_at_once(data):
     began = time.perf_counter()

@@ -182,11 +182,11 @@ def _decode_piece(piece: bytes) -> str:
 def _cleaned(text: str, oddities: list[str]) -> str:
     """Take off what no parser accepts and devices send."""
     text = _DECLARATION.sub("", text.lstrip("\ufeff"), count=1).rstrip("\x00 \r\n\t")
-    if _FORBIDDEN.search(text):
-        raise Malformed("MANSCDP body with a DTD")
     if _CONTROLS.search(text):
         oddities.append("controls")
         text = _CONTROLS.sub("", text)
+    if _FORBIDDEN.search(text):
+        raise Malformed("MANSCDP body with a DTD")
     if "&" in text and _AMPERSAND.search(text):
         oddities.append("ampersand")
         text = _AMPERSAND.sub("&amp;", text)
