@@ -58,3 +58,26 @@ async def test_every_channel_follows_and_each_change_is_on_the_log(rig):
         f"channel:{second.id}", Axis.PRESENCE, UtcMicros(0), UtcMicros(1 << 60)
     )
     assert [point.state for point in log] == ["offline", "online"]
+
+
+async def test_what_a_catalogue_says_is_on_the_log_with_its_cause(rig):
+    store, at = rig.store, UtcMicros(1)
+    device = await store.devices.add_device(NewDevice(RECORDER, "lamp-77"), at, RecordPlan.NONE)
+    follower = ChannelPresence(
+        store.devices, store.changes, rig.clock, lambda device_id: Presence.ONLINE
+    )
+    gate = CatalogItem(GbId("34020000001320000001"), "门", status=Presence.ONLINE)
+
+    for status in (Presence.ONLINE, Presence.OFFLINE, Presence.OFFLINE, Presence.ONLINE):
+        await store.devices.apply_catalog(device.id, [replace(gate, status=status)], 1, True, at)
+        await follower.follow(device.id, "catalogue")
+
+    [known] = (await store.devices.channels(PageRequest(), device_id=device.id)).items
+    log = await store.changes.between(
+        f"channel:{known.id}", Axis.PRESENCE, UtcMicros(0), UtcMicros(1 << 60)
+    )
+    assert [(point.state, point.cause, point.evidence) for point in log] == [
+        ("online", "the device reports online", "catalogue"),
+        ("offline", "the device reports offline", "catalogue"),
+        ("online", "the device reports online", "catalogue"),
+    ]

@@ -52,7 +52,7 @@ async def test_a_new_item_becomes_a_channel_with_the_devices_plan(store: Store, 
     assert channel.name == "Gate 1"
     assert channel.playable
     assert channel.record_plan is RecordPlan.ALWAYS
-    assert (channel.presence, channel.presence_since_us) == (Presence.ONLINE, AT)
+    assert (channel.presence, channel.presence_since_us) == (Presence.UNKNOWN, AT)
     assert channel.reported is Presence.ONLINE
     assert channel.parent_gb_id == NVR
     assert (channel.manufacturer, channel.model) == ("Vendor", "X")
@@ -125,23 +125,20 @@ async def test_a_changed_item_keeps_its_id(store: Store, device: Device):
         before[camera_id(1)],
         name="Renamed",
         reported=Presence.OFFLINE,
-        presence=Presence.OFFLINE,
-        presence_since_us=LATER,
     )
     assert after[camera_id(2)] == before[camera_id(2)]
 
 
-async def test_our_judgement_of_presence_stays_while_the_devices_word_does(
-    store: Store, device: Device
-):
+async def test_presence_is_our_judgement_whatever_a_catalogue_says(store: Store, device: Device):
     await store.devices.apply_catalog(device.id, [item()], 1, True, AT)
     [channel] = await all_channels(store)
     await store.devices.save_presence([(channel.id, Presence.OFFLINE, UtcMicros(1_500))])
 
-    await store.devices.apply_catalog(device.id, [item(name="other")], 1, True, LATER)
+    back = item(name="other", status=Presence.ONLINE)
+    await store.devices.apply_catalog(device.id, [back], 1, True, LATER)
 
     [judged] = await all_channels(store)
-    assert judged.name == "other"
+    assert (judged.name, judged.reported) == ("other", Presence.ONLINE)
     assert (judged.presence, judged.presence_since_us) == (Presence.OFFLINE, 1_500)
 
 

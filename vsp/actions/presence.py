@@ -1,7 +1,9 @@
 """Channels follow their device: nobody can play a camera behind a recorder that is gone.
 
 A channel's presence is a judgement of its own. While the device is away it is offline, whatever the
-catalogue last said; when the device is back it is again what the device reports of it.
+catalogue last said; when the device is back it is again what the device reports of it. Each
+judgement that differs from the last one is a change point with its cause, a new channel's first one
+and a word of the catalogue included.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ def presence_of(channel: Channel, device: Presence) -> Presence:
     if device is not Presence.ONLINE:
         return device
     return channel.reported if channel.reported is not Presence.UNKNOWN else Presence.ONLINE
+
+
+def cause_of(channel: Channel, device: Presence) -> str:
+    """Why it is that. Pure."""
+    if device is not Presence.ONLINE or channel.reported is Presence.UNKNOWN:
+        return f"the device is {device.value}"
+    return f"the device reports {channel.reported.value}"
 
 
 class ChannelPresence:
@@ -53,23 +62,25 @@ class ChannelPresence:
     async def _judge(self, channels: list[Channel], device: Presence, evidence: str) -> None:
         now_us = self._clock.now_us()
         changed = [
-            (channel.id, presence_of(channel, device), now_us)
+            (channel, presence_of(channel, device))
             for channel in channels
             if presence_of(channel, device) is not channel.presence
         ]
         if not changed:
             return
-        await self._devices.save_presence(changed)
+        await self._devices.save_presence(
+            [(channel.id, state, now_us) for channel, state in changed]
+        )
         await self._changes.append(
             [
                 ChangePoint(
-                    f"channel:{channel_id}",
+                    f"channel:{channel.id}",
                     Axis.PRESENCE,
-                    at_us,
+                    now_us,
                     state.value,
-                    f"the device is {device.value}",
+                    cause_of(channel, device),
                     evidence,
                 )
-                for channel_id, state, at_us in changed
+                for channel, state in changed
             ]
         )

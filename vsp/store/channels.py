@@ -413,7 +413,7 @@ class SqlChannels:
                 facts = [_fact_values(judged, at_us) for judged in new]
                 await connection.execute(sa.insert(catalogue_facts), facts)
             if altered:
-                rows = [_altered_values(judged, at_us) for judged in altered]
+                rows = [_altered_values(judged) for judged in altered]
                 await connection.execute(_UPDATE_CHANNEL, rows)
                 facts = [_renamed(_fact_values(judged, at_us)) for judged in altered]
                 await connection.execute(_UPDATE_FACTS, facts)
@@ -478,25 +478,20 @@ def _reported_values(judged: JudgedItem) -> dict[str, Any]:
 
 
 def _new_values(judged: JudgedItem, device_id: DeviceId, at_us: UtcMicros) -> dict[str, Any]:
-    # The answer has just come, so its device is there and its word on the channel is the best we
-    # have; from now on presence is judged elsewhere and saved by `save_presence`.
+    # Presence is judged elsewhere, with its cause, and saved by `save_presence`.
     return {
         "id": judged.channel_id,
         "device_id": device_id,
         "gb_id": judged.item.gb_id,
-        "presence": judged.item.status.value,
+        "presence": Presence.UNKNOWN.value,
         "presence_since_us": at_us,
         "created_at_us": at_us,
         **_reported_values(judged),
     }
 
 
-def _altered_values(judged: JudgedItem, at_us: UtcMicros) -> dict[str, Any]:
-    return {
-        "of_id": judged.channel_id,
-        "at_us": at_us,
-        **_renamed(_reported_values(judged)),
-    }
+def _altered_values(judged: JudgedItem) -> dict[str, Any]:
+    return {"of_id": judged.channel_id, **_renamed(_reported_values(judged))}
 
 
 def _fact_values(judged: JudgedItem, at_us: UtcMicros) -> dict[str, Any]:
@@ -531,20 +526,11 @@ _REPORTED = (
     "latitude",
     "ptz_type",
 )
-_NEW_REPORTED = sa.bindparam("new_reported", type_=channels.c.reported.type)
-_REPORTS_OTHERWISE = channels.c.reported != _NEW_REPORTED
-
 _UPDATE_CHANNEL = (
     sa.update(channels)
     .where(channels.c.id == sa.bindparam("of_id"))
     .values(
         missing_since_us=None,
-        # A device that changes its word about a channel has just looked at it.
-        presence=sa.case((_REPORTS_OTHERWISE, _NEW_REPORTED), else_=channels.c.presence),
-        presence_since_us=sa.case(
-            (_REPORTS_OTHERWISE, sa.bindparam("at_us", type_=sa.BigInteger)),
-            else_=channels.c.presence_since_us,
-        ),
         **{name: sa.bindparam(f"new_{name}", type_=channels.c[name].type) for name in _REPORTED},
     )
 )

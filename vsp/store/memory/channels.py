@@ -156,8 +156,7 @@ class MemoryChannels:
         return known
 
     def _add(self, device: DeviceRow, judged: JudgedItem, at_us: UtcMicros) -> None:
-        # The answer has just come, so its device is there and its word on the channel is the best
-        # we have; from now on presence is judged elsewhere and saved by `save_presence`.
+        # Presence is judged elsewhere, with its cause, and saved by `save_presence`.
         row = ChannelRow(_reported(judged, device.device.id, at_us), device)
         self._channels.add(row)
         self._take_over(row, judged)
@@ -166,10 +165,9 @@ class MemoryChannels:
         row = self._channels.by_id[judged.channel_id]
         before = row.channel
         now = _reported(judged, before.device_id, at_us)
-        if before.reported is now.reported:
-            # Only a device that changes its word about a channel has just looked at it.
-            now = replace(now, presence=before.presence, presence_since_us=before.presence_since_us)
-        row.channel = now
+        row.channel = replace(
+            now, presence=before.presence, presence_since_us=before.presence_since_us
+        )
         row.placed_until_us = row.placed_from_us  # its placement is gone with what it was
         self._take_over(row, judged)
 
@@ -217,7 +215,7 @@ def _reported(judged: JudgedItem, device_id: DeviceId, at_us: UtcMicros) -> Chan
         gb_id=item.gb_id,
         name=item.name,
         playable=judged.playable,
-        presence=item.status,
+        presence=Presence.UNKNOWN,
         presence_since_us=at_us,
         reported=item.status,
         parent_gb_id=parent_of(item),
