@@ -280,6 +280,9 @@ async def test_counts_count_what_is_present(store: Store, clock: ManualClock):
     folder = item(3, gb_id="34020000002160000001")
     await store.devices.apply_catalog(one.id, [item(1), off, folder], 3, True, UtcMicros(1))
     await store.devices.apply_catalog(two.id, [item(9)], 1, True, UtcMicros(1))
+    shown = (await store.devices.channels(PageRequest())).items
+    judged = [(channel.id, channel.reported, UtcMicros(2)) for channel in shown]
+    await store.devices.save_presence(judged)
     await store.devices.saw_candidates([candidate(7)])
     await store.devices.remove_device(two.id)
 
