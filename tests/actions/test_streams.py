@@ -273,6 +273,24 @@ async def test_a_restarted_node_adopts_what_the_worker_still_receives(bench: Ben
     assert not bench.signal.byes
 
 
+async def test_media_without_a_picture_is_told_as_such(bench: Bench):
+    await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.ledger.told)
+    (session_id,) = bench.worker.opened
+    cause = "media, but no key picture for 12 s"
+
+    await bench.worker.becomes(session_id, StreamState.WAITING_KEYFRAME)
+    await bench.worker.becomes(session_id, StreamState.WAITING_KEYFRAME, cause)
+
+    failed = bench.ledger.told[-1]
+    assert (failed.succeeded, failed.leg, failed.cause) == (
+        False,
+        Leg.NOT_DECODABLE,
+        f"not_decodable: {cause}",
+    )
+    assert failed.next_step
+
+
 async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(bench: Bench):
     await bench.worker.open_session(
         SessionSpec(SessionId("s1"), channel(1).id, MediaTransport.UDP, 1)

@@ -391,12 +391,23 @@ class StreamManager:
             return
         stream.status = event.status
         if event.status.state is stream.state:
+            if event.cause:
+                await self._note_trouble(stream, event.cause)
             return
         stream.state = event.status.state
         stream.changed.set()
         await self._note_state(stream, event.cause)
         if stream.state in SILENT:
             self._bring_up(stream, "recovery", event.cause or "media stopped")
+
+    async def _note_trouble(self, stream: Stream, cause: str) -> None:
+        """It is as it was, and should not be any more. Media without a picture has a story of its
+        own: the attempt that brought the media has succeeded."""
+        self._tell(stream, cause)
+        if stream.state is StreamState.WAITING_KEYFRAME:
+            story = AttemptLog(self._clock, self._ids, stream.channel.id, "picture")
+            failure = LegFailed(Leg.NOT_DECODABLE, cause)
+            await self._book.save_attempt(story.fail(failure))
 
     async def view_ended(self, view_id: ViewId, cause: str) -> None:
         self._views.pop(view_id, None)
