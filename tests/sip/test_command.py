@@ -148,6 +148,18 @@ def test_a_whole_answer_ends_after_a_moment():
     assert pages.deadline == 105.0 + command.SETTLE_S
 
 
+def test_fewer_than_there_were_may_be_a_late_page_and_not_all():
+    pages = Paging(now=100.0, first_s=10.0, idle_s=8.0, total_s=60.0, before=100)
+
+    pages.page(10, 10, now=105.0)
+    assert (pages.complete, pages.deadline) == (True, 113.0)
+    pages.page(20, 10, now=109.0)
+    assert (pages.complete, pages.deadline) == (False, 117.0)
+
+    pages.page(100, 100, now=110.0)
+    assert (pages.complete, pages.deadline) == (True, 110.0 + command.SETTLE_S)
+
+
 def test_an_answer_that_never_ends_is_cut():
     pages = paging()
     for second in range(100, 160, 5):

@@ -105,11 +105,17 @@ class Paging:
     """When a paged answer is over: all there, silent too long, or too long altogether. Pure.
 
     All there means exactly SumNum: a device that announces less than it sends, or counts each page
-    by itself, must not make the rest look removed. Hence also the short wait after the last item.
+    by itself, must not make the rest look removed. Hence also the short wait after the last item,
+    and the long one where fewer are all there than there were the last time.
+
+    before  how many there were
     """
 
-    def __init__(self, now: float, first_s: float, idle_s: float, total_s: float) -> None:
+    def __init__(
+        self, now: float, first_s: float, idle_s: float, total_s: float, before: int = 0
+    ) -> None:
         self._idle_s = idle_s
+        self._before = before
         self._end = now + total_s
         self._due = now + first_s
         self.pages = 0
@@ -124,7 +130,8 @@ class Paging:
         if sum_num is not None and sum_num >= 0:
             self.sum_changed |= self.expected not in (None, sum_num)
             self.expected = max(sum_num, self.expected or 0)
-        self._due = now + (SETTLE_S if self.complete else self._idle_s)
+        settled = self.complete and received >= self._before
+        self._due = now + (SETTLE_S if settled else self._idle_s)
 
     @property
     def complete(self) -> bool:

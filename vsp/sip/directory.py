@@ -55,8 +55,8 @@ GB/T 28181-2016 9.1.2.1)."""
 class CatalogAssembly:
     """Pages of one answer. Unique by DeviceID; the last word about an item counts. Pure."""
 
-    def __init__(self, now: float, first_s: float, idle_s: float) -> None:
-        self.paging = Paging(now, first_s, idle_s, TOTAL_S)
+    def __init__(self, now: float, first_s: float, idle_s: float, before: int = 0) -> None:
+        self.paging = Paging(now, first_s, idle_s, TOTAL_S, before)
         self._items: dict[GbId, CatalogItem] = {}
         self.damaged = False
 
@@ -197,7 +197,8 @@ class Directory:
     async def _gather(self, entry: Entry) -> CatalogAssembly:
         first_s = first_page_s(entry.device.kind, self._config.query_timeout_s)
         now = self._clock.monotonic()
-        assembly = CatalogAssembly(now, first_s, self._config.catalog_idle_s)
+        idle_s, before = self._config.catalog_idle_s, entry.catalog_items
+        assembly = CatalogAssembly(now, first_s, idle_s, before)
         arrived = asyncio.Event()
 
         def sink(body: Body) -> None:
@@ -233,9 +234,11 @@ class Directory:
             self._quirks.seen(entry.id, "catalog-without-self", now_us)
             items = [item for item in items if item.gb_id != own.gb_id] + [own]
             expected = None if expected is None else max(expected, len(items))
+        before = entry.catalog_items
         diff = await self._devices.apply_catalog(entry.id, items, expected, complete, now_us)
         entry.catalog_at_us = now_us
         entry.catalog_complete = complete
+        entry.catalog_items = diff.received if complete else max(before, diff.received)
         log.info(
             "catalogue applied",
             device=entry.id,

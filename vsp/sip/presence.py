@@ -87,6 +87,7 @@ class Entry:
         "binding",
         "catalog_at_us",
         "catalog_complete",
+        "catalog_items",
         "closed_now",
         "device",
         "digest_secret",
@@ -111,6 +112,7 @@ class Entry:
         self.last_seen_us = device.last_seen_us
         self.catalog_at_us = device.catalog_at_us
         self.catalog_complete = device.catalog_complete
+        self.catalog_items = device.catalog_received
         self.expires_now = 0.0
         self.heard_now = 0.0
         self.closed_now: float | None = None
