@@ -9,7 +9,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+from vsp.access.destination import Surroundings
 from vsp.access.passwords import PasswordHasher
 from vsp.access.ticket import TicketSigner
 from vsp.actions.alarms import Alarm, Alarms
@@ -36,6 +38,8 @@ from vsp.sip.service import SignalService
 
 ENFORCE_S = 2.0
 """Period at which the rights of open views are asked again (I4: cut within 5 s)."""
+
+LOOPBACKS = ("127.0.0.1", "::1")
 
 
 class News(Protocol):
@@ -140,6 +144,7 @@ def compose(
         metrics=metrics,
         media=config.media,
         platform_id=config.sip.id,
+        around=_surroundings(config),
     )
     recorder = Recorder(
         devices=books.devices,
@@ -183,6 +188,20 @@ def compose(
         ),
         actions=actions,
     )
+
+
+def _surroundings(config: Config) -> Surroundings:
+    """What of this computer and its neighbours no device may send us to."""
+    us = {config.sip.host, config.sip_advertised, config.media.host, config.media_advertised}
+    ports = {config.sip.port, config.web.port}
+    ports |= {config.media.http_port_first + index for index in range(config.worker_count)}
+    own = {(host, port) for host in (*us, *LOOPBACKS) for port in ports}
+    for service in (config.database.url, f"s3://{config.store.s3_endpoint}"):
+        parts = urlsplit(service)
+        if parts.hostname and parts.port:
+            hosts = LOOPBACKS if parts.hostname == "localhost" else (parts.hostname,)
+            own |= {(host, parts.port) for host in hosts}
+    return Surroundings(config.media.networks, frozenset(own))
 
 
 def _reconciler(

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
 
 from vsp.errors import Invalid
 
@@ -111,6 +111,10 @@ class MediaConfig(Section):
     )
     view_queue_bytes_max: int = Field(
         8 << 20, ge=1 << 16, description="Bytes queued for one viewer before frames are dropped."
+    )
+    networks: tuple[IPvAnyNetwork, ...] = Field(
+        (),
+        description="Networks of media servers apart from their devices; we may connect there.",
     )
 
 

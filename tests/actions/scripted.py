@@ -128,6 +128,7 @@ class Signalling:
     invites: list[InviteSpec] = field(default_factory=list)
     byes: list[DialogState] = field(default_factory=list)
     answers_bye: asyncio.Event = field(default_factory=_set)
+    media_hosts: tuple[str, ...] = ("192.0.2.7",)
 
     def presence(self, device_id: DeviceId) -> tuple[Presence, UtcMicros]:
         return (Presence.ONLINE if self.online else Presence.OFFLINE), UtcMicros(0)
@@ -138,7 +139,7 @@ class Signalling:
         if answer is not None:
             raise answer
         dialog = dialog_state(f"call-{len(self.invites)}")
-        return InviteAnswer(dialog, RemoteMedia(("192.0.2.7",), 15060, spec.ssrc))
+        return InviteAnswer(dialog, RemoteMedia(self.media_hosts, 15060, spec.ssrc))
 
     async def bye(self, dialog: DialogState) -> None:
         self.byes.append(dialog)

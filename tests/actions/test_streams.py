@@ -20,6 +20,7 @@ from tests.actions.scripted import (
     dialog_state,
 )
 from tests.e2e.platform import until
+from vsp.access.destination import Surroundings
 from vsp.actions import streams as module
 from vsp.actions.attempts import LegFailed
 from vsp.actions.streams import SsrcSpace, StreamManager
@@ -94,6 +95,7 @@ def build(settings: DeviceSettings | None = None, clock: Clock | None = None) ->
         metrics=Counting(),
         media=MediaConfig(grace_s=GRACE_S, first_packet_timeout_s=NO_MEDIA_S),
         platform_id="34020000002000000001",
+        around=Surroundings(),
     )
     worker.on_session = streams.session_changed
     ended: list[tuple[str, str]] = []
@@ -289,6 +291,22 @@ async def test_media_without_a_picture_is_told_as_such(bench: Bench):
         f"not_decodable: {cause}",
     )
     assert failed.next_step
+
+
+async def test_we_connect_to_the_device_itself_and_nowhere_else():
+    bench = build(DeviceSettings(media_transport=MediaTransport.TCP_ACTIVE))
+    stream = await bench.streams.record(channel(1))
+    await bench.wait_for(lambda: bench.worker.bound)
+    assert bench.worker.bound[0].dial == ("192.0.2.7",)
+    assert stream.dialog is not None
+
+    bench.signal.media_hosts = ("10.0.0.5",)
+    with pytest.raises(LegFailed) as refused:
+        bench.streams._may_be_dialled(await bench.signal.invite(bench.signal.invites[0]))
+    await bench.streams.close()
+
+    assert refused.value.leg is Leg.DESTINATION_REFUSED
+    assert "neither the device's own address (192.0.2.7)" in refused.value.message
 
 
 async def test_a_stream_that_fell_silent_while_nobody_looked_is_invited_again(bench: Bench):

@@ -126,7 +126,9 @@ class Rig:
         return port.port
 
     async def bind(self, session: str = "s1", host: str = "127.0.0.1", port: int = 0) -> None:
-        await self.worker.bind_remote(SessionId(session), RemoteMedia((host,), port, SSRC))
+        await self.worker.bind_remote(
+            SessionId(session), RemoteMedia((host,), port, SSRC, dial=(host,))
+        )
 
     async def open_view(self, view: str, **spec: object) -> str:
         made = {"kind": ViewKind.LIVE, "channel_id": CHANNEL, "session_id": SessionId("s1")} | spec

@@ -253,6 +253,34 @@ async def test_a_sender_that_cannot_be_reached_is_reported(tmp_path: Path):
         assert "no TCP connection to 127.0.0.1:1" in event.cause  # type: ignore[attr-defined]
 
 
+async def test_a_worker_connects_only_where_it_may(tmp_path: Path):
+    knocks = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *_: knocks.set_result(True), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with running(settings(tmp_path)) as rig:
+        await rig.open_session(transport=MediaTransport.TCP_ACTIVE)
+        await rig.worker.bind_remote(S1, RemoteMedia(("127.0.0.1",), port, SSRC))
+        await until(lambda: StreamState.STALLED in states(rig))
+
+        event = rig.seen(SessionChanged)[-1]
+        assert "none that we may connect to" in event.cause  # type: ignore[attr-defined]
+    assert not knocks.done()
+    server.close()
+
+
+async def test_behind_a_translator_the_address_that_answers_is_used(tmp_path: Path):
+    connected = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda _, w: connected.set_result(w), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with running(settings(tmp_path)) as rig:
+        await rig.open_session(transport=MediaTransport.TCP_ACTIVE)
+        hosts = ("127.0.0.9", "127.0.0.1")  # nobody listens at the first one
+        await rig.worker.bind_remote(S1, RemoteMedia(hosts, port, SSRC, dial=hosts))
+
+        (await asyncio.wait_for(connected, 5)).close()
+    server.close()
+
+
 async def test_silence_stalls_a_stream_and_packets_revive_it_as_a_new_run(tmp_path: Path):
     config = settings(tmp_path, media={"stall_timeout_s": 0.6})
     async with running(config) as rig:

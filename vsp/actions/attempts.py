@@ -27,6 +27,7 @@ NEXT_STEPS: dict[Leg, str] = {
     Leg.BAD_ANSWER: "the answer's SDP cannot be used; it is in the SIP trace",
     Leg.NO_MEDIA: "no packet arrived: check firewall and NAT between device and media ports",
     Leg.FOREIGN_MEDIA: "media came from an address that was not negotiated; see the stream",
+    Leg.DESTINATION_REFUSED: "media is fetched from the device itself, or from media.networks only",
     Leg.NOT_DECODABLE: "packets arrive but hold no key frame; check the codec set on the device",
 }
 

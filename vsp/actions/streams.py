@@ -24,6 +24,7 @@ from typing import Any
 
 import structlog
 
+from vsp.access.destination import Surroundings, refusal
 from vsp.actions.attempts import AttemptLog, LegFailed, leg_of, worker_failed
 from vsp.actions.workers import WorkerPool
 from vsp.config import MediaConfig
@@ -52,6 +53,7 @@ from vsp.ports import (
     DialogRow,
     DialogUse,
     Ids,
+    InviteAnswer,
     InviteSpec,
     MediaControl,
     Metrics,
@@ -170,6 +172,7 @@ class StreamManager:
         metrics: Metrics,
         media: MediaConfig,
         platform_id: str,
+        around: Surroundings,
     ) -> None:
         self._devices = devices
         self._signal = signal
@@ -180,6 +183,7 @@ class StreamManager:
         self._ids = ids
         self._metrics = metrics
         self._media = media
+        self._around = around
         self._ssrcs = SsrcSpace(platform_id)
         self._streams: dict[ChannelId, Stream] = {}
         self._sessions: dict[SessionId, Stream] = {}
@@ -602,13 +606,24 @@ class StreamManager:
         stream.dialog = answer.dialog
         stream.changed.clear()
         stream.state = StreamState.WAITING_MEDIA
+        remote = replace(answer.remote, dialog=answer.dialog)
+        if transport is MediaTransport.TCP_ACTIVE:
+            remote = replace(remote, dial=self._may_be_dialled(answer))
         try:
-            remote = replace(answer.remote, dialog=answer.dialog)
             await stream.worker.bind_remote(stream.session_id, remote)
         except VspError as error:
             raise worker_failed(error) from error
         await self._wait_for_media(stream)
         attempt.step("first packet")
+
+    def _may_be_dialled(self, answer: InviteAnswer) -> tuple[str, ...]:
+        """Where we may connect to on the word of that answer. Raises LegFailed: nowhere."""
+        peer, remote = answer.dialog.host, answer.remote
+        reasons = {host: refusal(host, remote.port, peer, self._around) for host in remote.hosts}
+        allowed = tuple(host for host, reason in reasons.items() if not reason)
+        if not allowed:
+            raise LegFailed(Leg.DESTINATION_REFUSED, next(iter(reasons.values())))
+        return allowed
 
     async def _wait_for_media(self, stream: Stream) -> None:
         timeout_s = self._media.first_packet_timeout_s

@@ -390,12 +390,16 @@ class MediaPort:
         self._connection = self.source = None
 
     async def _connect(self, remote: RemoteMedia) -> None:
-        """TCP active: we connect to where the answer says that the sender listens."""
-        address = (remote.hosts[0], remote.port)
-        cause = ""
-        for attempt in range(CONNECT_TRIES):
-            if attempt:
+        """TCP active: we connect to where the answer says that the sender listens, if we may.
+
+        Behind a translator that is its signalling address: each place is tried in turn.
+        """
+        places = [(host, remote.port) for host in remote.dial]
+        cause = "" if places else "there is none that we may connect to"
+        for attempt in range(CONNECT_TRIES * len(places)):
+            if attempt and attempt % len(places) == 0:
                 await asyncio.sleep(CONNECT_WAIT_S)
+            address = places[attempt % len(places)]
             sock = socket.socket(self._sockets.rtp.family, socket.SOCK_STREAM)
             sock.setblocking(False)
             try:
@@ -408,9 +412,10 @@ class MediaPort:
             except asyncio.CancelledError:
                 sock.close()
                 raise
-            self._admit(sock, plain_host(remote.hosts[0]))
+            self._admit(sock, plain_host(address[0]))
             return
-        self._sink.broken(f"no TCP connection to {address[0]}:{address[1]}: {cause}")
+        shown = ", ".join(f"{host}:{port}" for host, port in places) or f"port {remote.port}"
+        self._sink.broken(f"no TCP connection to {shown}: {cause}")
 
     def _media_sockets(self) -> list[socket.socket]:
         found = [self._sockets.rtp]

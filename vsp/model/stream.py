@@ -71,6 +71,7 @@ class RemoteMedia:
 
     hosts       the media address of the answer and, behind NAT, the signalling address
     payloads    payload type -> encoding name, upper case ("PS", "H264", "PCMA", ...)
+    dial        those of `hosts` that we may connect to, best first; empty: none
     dialog      that it was given in: the same answer in another one is a new beginning. A worker
                 keeps it for the node, which may die before its own row of it is written
     """
@@ -79,6 +80,7 @@ class RemoteMedia:
     port: int
     ssrc: int | None
     payloads: tuple[tuple[int, str], ...] = ((96, "PS"),)
+    dial: tuple[str, ...] = ()
     dialog: DialogState | None = None
 
 
@@ -165,6 +167,7 @@ class Leg(StrEnum):
     BAD_ANSWER = "bad_answer"
     NO_MEDIA = "no_media"
     FOREIGN_MEDIA = "foreign_media"
+    DESTINATION_REFUSED = "destination_refused"
     NOT_DECODABLE = "not_decodable"
 
 

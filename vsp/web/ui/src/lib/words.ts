@@ -14,6 +14,7 @@ export const LEGS = [
   'bad_answer',
   'no_media',
   'foreign_media',
+  'destination_refused',
   'not_decodable',
 ] as const
 export type Leg = (typeof LEGS)[number]
