@@ -15,7 +15,7 @@ from vsp.model.ids import GbId, UtcMicros
 from vsp.sip import registrar as module
 from vsp.sip.core.agent import Peer
 from vsp.sip.core.digest import NonceIssuer
-from vsp.sip.presence import PresenceRules, Roster
+from vsp.sip.presence import PresenceRules, Roster, address
 from vsp.sip.quirks import QuirkLedger
 from vsp.sip.registrar import CandidateTable, Registrar, Verdict, WriteBehind, date_text
 
@@ -137,6 +137,66 @@ def test_valid_credentials_from_a_new_source_move_the_binding():
     assert verdict.registered is not None
     assert verdict.registered.moved
     assert desk.entry.peer == ELSEWHERE
+
+
+def test_a_move_is_on_the_log_with_how_alive_the_device_was():
+    desk = Desk()
+    desk.register()
+    desk.now += 7
+
+    desk.register(ELSEWHERE)
+
+    [move] = desk.roster.take_moves()
+    point = move.point()
+    assert (point.axis, point.cause) == (Axis.BINDING, "moved")
+    assert point.state == address(ELSEWHERE)
+    assert point.evidence == f"from {address(HERE)}, heard 7 s before"
+
+
+def test_a_device_that_is_alive_moves_once_a_minute():
+    desk = Desk()
+    desk.register()
+    desk.register(ELSEWHERE)
+    desk.now += 20
+
+    refused = desk.register(HERE)
+    assert refused.reply.status == 503
+    assert headers(refused)["Retry-After"] == "40"
+    assert desk.entry.peer == ELSEWHERE
+    desk.now += 40
+
+    assert desk.register(HERE).reply.status == 200
+    assert desk.entry.peer == HERE
+
+
+def test_a_device_that_fell_silent_moves_at_once():
+    desk = Desk()
+    desk.register()
+    desk.register(ELSEWHERE)
+    desk.roster.advance(desk.now, desk.now_us)
+    desk.entry.heard_now -= 100
+
+    assert desk.register(HERE).reply.status == 200
+
+
+def test_a_new_port_or_connection_is_no_move():
+    desk = Desk()
+    for _ in range(5):
+        assert desk.register(HERE).reply.status == 200
+        assert desk.register(SAME_HOST).reply.status == 200
+
+    assert desk.roster.take_moves() == []
+
+
+def test_who_unregisters_from_elsewhere_ends_nothing():
+    desk = Desk()
+    desk.register()
+
+    verdict = desk.register(ELSEWHERE, expires="0")
+
+    assert verdict.reply.status == 200
+    assert desk.entry.peer == HERE
+    assert desk.entry.presence is Presence.ONLINE
 
 
 def test_a_register_without_credentials_from_elsewhere_moves_nothing():

@@ -17,6 +17,7 @@ class Axis(StrEnum):
     """What about a subject changed."""
 
     PRESENCE = "presence"
+    BINDING = "binding"
     RECORDING = "recording"
     STREAM = "stream"
     CATALOG = "catalog"

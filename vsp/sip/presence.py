@@ -35,6 +35,9 @@ notice us (GB/T 28181-2016 9.6: three unanswered heartbeats)."""
 ADVANCE_MAX_S = 3.0
 """Longest time between two calls of `advance` before it is taken for a stall of our own."""
 
+MOVE_MIN_S = 60.0
+"""Between two moves of a device that is alive."""
+
 INTERVAL_MIN_S, INTERVAL_MAX_S = 1, 3600
 """Bounds of a heartbeat period. Devices offer 0 and 65535; outside the bounds it is clamped."""
 
@@ -73,6 +76,28 @@ class Edge:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A device registered from another address."""
+
+    device_id: DeviceId
+    before: str
+    after: str
+    silent_s: int
+    at_us: UtcMicros
+
+    def point(self) -> ChangePoint:
+        """The row of the change log."""
+        return ChangePoint(
+            subject=f"device:{self.device_id}",
+            axis=Axis.BINDING,
+            at_us=self.at_us,
+            state=self.after,
+            cause="moved",
+            evidence=f"from {self.before}, heard {self.silent_s} s before",
+        )
+
+
 class Entry:
     """One device as signalling knows it. Changed only by `Roster`.
 
@@ -80,6 +105,7 @@ class Entry:
     expires_now    monotonic end of the registration
     heard_now      monotonic time of the last sign of life
     closed_now     since when its TCP connection is closed, None while it is open or over UDP
+    moved_now      when it last registered from another host; None: it has not
     scheduled_now  deadline of its live heap item; items with another one are stale
     """
 
@@ -95,6 +121,7 @@ class Entry:
         "gb_bytes",
         "heard_now",
         "last_seen_us",
+        "moved_now",
         "peer",
         "presence",
         "presence_since_us",
@@ -116,6 +143,7 @@ class Entry:
         self.expires_now = 0.0
         self.heard_now = 0.0
         self.closed_now: float | None = None
+        self.moved_now: float | None = None
         self.scheduled_now: float | None = None
 
     @property
@@ -157,6 +185,7 @@ class Roster:
         self._due: list[tuple[float, DeviceId]] = []
         self._dirty: dict[DeviceId, None] = {}
         self._edges: list[Edge] = []
+        self._moves: list[Move] = []
         self._advanced_now: float | None = None
         self._frozen_until_now = 0.0
 
@@ -246,6 +275,11 @@ class Roster:
     def bind(self, entry: Entry, binding: Binding, peer: Peer, expires_s: int, now: float) -> None:
         """An authenticated REGISTER: the binding is this one now, the device is there."""
         now_us = binding.registered_at_us
+        before = entry.peer
+        if before is not None and before.host != peer.host:
+            entry.moved_now = now
+            silent_s = int(now - entry.heard_now)
+            self._moves.append(Move(entry.id, address(before), address(peer), silent_s, now_us))
         entry.binding = binding
         entry.expires_now = now + expires_s
         self._seat(entry, peer)
@@ -254,6 +288,23 @@ class Roster:
             evidence = f"registered from {address(peer)}, expires in {expires_s} s"
             self._turn(entry, Presence.ONLINE, "registered", evidence, now_us)
         self._reschedule(entry)
+
+    def move_wait_s(self, entry: Entry, peer: Peer, now: float) -> float:
+        """How long the device must not move to that host: one that is alive moves once a minute.
+
+        Two that share a code and a password, or one that knows the password of another, would take
+        the binding from each other with every REGISTER.
+        """
+        if entry.moved_now is None or not self.is_held_elsewhere(entry, peer, now):
+            return 0.0
+        return max(0.0, entry.moved_now + MOVE_MIN_S - now)
+
+    def is_held_elsewhere(self, entry: Entry, peer: Peer, now: float) -> bool:
+        """Whether the device is bound to another host and was heard there within a heartbeat."""
+        if entry.peer is None or entry.peer.host == peer.host:
+            return False
+        interval_s, _ = self.heartbeat(entry)
+        return now - entry.heard_now <= 1.5 * interval_s
 
     def unbind(self, entry: Entry, peer: Peer, now: float, now_us: UtcMicros) -> None:
         """An authenticated REGISTER with Expires 0."""
@@ -404,6 +455,11 @@ class Roster:
         """Edges since the last call, in order."""
         edges, self._edges = self._edges, []
         return edges
+
+    def take_moves(self) -> list[Move]:
+        """Moves since the last call, in order."""
+        moves, self._moves = self._moves, []
+        return moves
 
     def dirty(self) -> int:
         return len(self._dirty)

@@ -11,6 +11,7 @@ heartbeat costs no row of its own, and a database that stalls holds up nobody.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ from vsp.sip.core.digest import (
 )
 from vsp.sip.core.manscdp.envelope import format_time
 from vsp.sip.core.message import Message
-from vsp.sip.presence import Edge, Entry, Roster, address
+from vsp.sip.presence import Edge, Entry, Move, Roster, address
 from vsp.sip.quirks import QuirkLedger
 
 log = structlog.get_logger(__name__)
@@ -131,6 +132,11 @@ class Registrar:
             self._metrics.count("vsp_sip_registers", result="too_brief")
             brief = (("Min-Expires", str(self._config.expires_min_s)),)
             return Verdict(self._with_version(Reply(423, "Interval Too Brief", brief)))
+        wait_s = self._roster.move_wait_s(entry, peer, now)
+        if wait_s > 0:
+            self._metrics.count("vsp_sip_registers", result="moves_too_often")
+            later = (("Retry-After", str(math.ceil(wait_s))),)
+            return Verdict(self._with_version(Reply(503, "Registered Elsewhere", later)))
         registered = self._accept(entry, message, peer, expires_s, now, now_us)
         self._metrics.count("vsp_sip_registers", result="ok" if expires_s else "unregistered")
         return Verdict(self._ok(entry, message, expires_s, now_us), registered)
@@ -203,7 +209,10 @@ class Registrar:
         now_us: UtcMicros,
     ) -> Registered | None:
         if expires_s == 0:
-            self._roster.unbind(entry, peer, now, now_us)
+            # From elsewhere it ends what was there before, which may be nothing: the device that
+            # moves says so with the REGISTER that follows.
+            if not self._roster.is_held_elsewhere(entry, peer, now):
+                self._roster.unbind(entry, peer, now, now_us)
             return None
         returned = entry.presence is not Presence.ONLINE
         moved = entry.peer is not None and entry.peer != peer
@@ -365,9 +374,9 @@ class WriteBehind:
         self._full = asyncio.Event()
         self.on_candidates: Callable[[Sequence[Candidate]], None] | None = None
 
-    def add(self, edges: Sequence[Edge]) -> None:
-        """Queue the change points of these edges."""
-        self._points.extend(edge.point() for edge in edges)
+    def add(self, changes: Sequence[Edge | Move]) -> None:
+        """Queue the change points of these."""
+        self._points.extend(change.point() for change in changes)
         over = len(self._points) - POINTS_MAX
         if over > 0:
             del self._points[:over]

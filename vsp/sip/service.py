@@ -228,6 +228,13 @@ class SignalService:
 
     def _publish(self) -> None:
         """Tell of every edge of presence, once, in order."""
+        moves = self._roster.take_moves()
+        if moves:
+            self._writer.add(moves)
+            for move in moves:
+                log.warning(
+                    "device moved", device=move.device_id, before=move.before, to=move.after
+                )
         edges = self._roster.take_edges()
         if not edges:
             return
