@@ -77,6 +77,7 @@ class Platform:
         self.signal.restore(dialogs)
         await self.streams.restore(dialogs)
         await self.signal.start()
+        self.streams.end_what_nobody_receives()
         self.pool.start()
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:

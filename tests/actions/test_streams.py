@@ -443,6 +443,17 @@ async def test_what_a_device_has_ended_is_not_ended_again(bench: Bench):
     assert not bench.signal.byes
 
 
+async def test_a_call_whose_worker_is_no_more_is_ended(bench: Bench):
+    elsewhere = replace(OLD, use=replace(OLD.use, worker_id=WorkerId(9)))
+    await bench.streams.restore([elsewhere])
+
+    bench.streams.end_what_nobody_receives()
+    await bench.wait_for(lambda: bench.signal.byes)
+    await asyncio.wait_for(bench.streams.record(channel(1)), 1)
+
+    assert [dialog.call_id for dialog in bench.signal.byes] == ["old-call"]
+
+
 async def test_what_is_being_ended_is_no_stream_any_more(bench: Bench):
     await bench.streams.restore([replace(OLD, ending_us=UtcMicros(2)), replace(OLD, use=None)])
 

@@ -215,6 +215,14 @@ class StreamManager:
             with contextlib.suppress(NotFound):
                 left.channel = await self._devices.channel(use.channel_id)
 
+    def end_what_nobody_receives(self) -> None:
+        """Calls of workers that this node has no more; once signalling is up."""
+        for left in [each for each in self._left.values() if each.use.worker_id not in self._pool]:
+            del self._left[left.use.session_id]
+            self._unadopted.pop(left.use.channel_id, None)
+            if left.dialog is not None:
+                self._spawn(self._signal.bye(left.dialog), "end call of a worker that is no more")
+
     async def close(self) -> None:
         """Stop working here. Workers go on receiving; the next process adopts their streams."""
         for stream in self._streams.values():

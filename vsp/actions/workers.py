@@ -68,6 +68,10 @@ class WorkerPool:
     def get(self, worker_id: WorkerId) -> MediaControl:
         return self._workers[worker_id]
 
+    def __contains__(self, worker_id: WorkerId) -> bool:
+        """Whether this node has such a worker, alive or not."""
+        return worker_id in self._workers
+
     def all_alive(self) -> Sequence[MediaControl]:
         return [self._workers[worker_id] for worker_id in self.alive]
 
