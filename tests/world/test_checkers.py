@@ -298,7 +298,7 @@ def the_node_is_down(world: World) -> None:
         (nobody_records, r"channel \S+ is planned and nobody records it"),
         (a_camera_forgot_its_call, r"call \S+ is up at the platform only"),
         (a_call_loses_its_row, r"call \S+ \(up\) is not written down"),
-        (a_row_is_of_no_call, r"the row of call a call \(up\) is of no call"),
+        (a_row_is_of_no_call, r"the row of call a call is of no call"),
         (a_call_was_forgotten, r"call \S+ was not hung up"),
         (the_platform_lost_a_device, r"\d{20} is on line, the platform has it as offline"),
         (a_request_is_forgotten, r"1 calls lead to 0 requests"),
