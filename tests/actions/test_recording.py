@@ -16,6 +16,7 @@ from tests.actions.scripted import (
     channel,
 )
 from tests.e2e.platform import until
+from vsp.access.destination import Surroundings
 from vsp.actions.attempts import LegFailed
 from vsp.actions.outbox import Outbox
 from vsp.actions.recording import Archivist, Recorder
@@ -61,6 +62,7 @@ class Room:
             metrics=Counting(),
             media=MediaConfig(grace_s=0.0, first_packet_timeout_s=0.05),
             platform_id="34020000002000000001",
+            around=Surroundings(),
         )
         self.worker.on_session = self.streams.session_changed
         self.recorder = Recorder(
