@@ -75,3 +75,16 @@ def test_the_configuration_page_is_the_one_generated():
     page = Path("docs/configuration.md").read_text("utf-8")
 
     assert page == config.documentation(), "run `make docs`"
+
+
+def test_several_values_are_written_with_commas_and_none_as_nothing(monkeypatch):
+    monkeypatch.setenv("VSP_MEDIA__NETWORKS", "192.0.2.0/24, 2001:db8::/64")
+    monkeypatch.setenv("VSP_SIP__TRANSPORTS", "tcp")
+    several = config.load()
+    monkeypatch.setenv("VSP_MEDIA__NETWORKS", "")
+    none = config.load()
+
+    networks = [str(network) for network in several.media.networks]
+    assert networks == ["192.0.2.0/24", "2001:db8::/64"]
+    assert several.sip.transports == ("tcp",)
+    assert none.media.networks == ()

@@ -297,14 +297,19 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Co
 ENVIRONMENT_PREFIX = "VSP_"
 
 
+MANY = {("sip", "transports"), ("media", "networks")}
+"""Settings of several values."""
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """`VSP_SECTION__KEY=value` as nested settings; tuples are written with commas."""
     values: dict[str, Any] = {}
     for name, text in environment.items():
         section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         if name.startswith(ENVIRONMENT_PREFIX) and separator:
-            many = section == "sip" and key == "transports"
-            values.setdefault(section, {})[key] = text.split(",") if many else text
+            many = (section, key) in MANY
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            values.setdefault(section, {})[key] = parts if many else text
     return values
 
 
