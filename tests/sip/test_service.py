@@ -246,6 +246,17 @@ async def test_a_heartbeat_without_a_branch_is_taken_and_noted(at):
         assert "via-without-branch" in at.quirks(at.nvr)
 
 
+async def test_a_device_that_unregisters_is_answered_and_gone_at_once(at):
+    async with at.device() as nvr:
+        await nvr.register()
+
+        answer = await nvr.register(expires="0")
+
+        assert ua.status_of(answer) == 200
+        assert at.presence.qsize() == 2, "told before anything else happens, not with a tick"
+        assert at.service.presence(at.nvr.id)[0] is Presence.OFFLINE
+
+
 def forged_heartbeat(address: str) -> bytes:
     return ua.message(ua.keepalive(), address=address)
 

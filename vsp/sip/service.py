@@ -395,13 +395,14 @@ class SignalService:
         if verdict.stranger:
             self._answer_stranger(request, verdict.reply)
             return
-        if verdict.registered is None:
+        if verdict.reply.status >= 300:
             self._answer_known(request, verdict.reply)
             return
         self._answer(request, verdict.reply)
         self._publish()
-        self._note_oddities(verdict.registered.entry, request.message, now_us)
-        self._sessions.returned(verdict.registered.entry)
+        if verdict.registered is not None:
+            self._note_oddities(verdict.registered.entry, request.message, now_us)
+            self._sessions.returned(verdict.registered.entry)
         self._writer.nudge()
 
     def _on_other(self, request: RequestReceived, method: str) -> None:
