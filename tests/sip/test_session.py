@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -458,6 +460,17 @@ async def rows(at: Stage) -> list[tuple[str, bool]]:
     return [(row.dialog.call_id, row.ending_us is not None) for row in await at.store.streams.all()]
 
 
+@asynccontextmanager
+async def lasting(folder: Path, port: int):
+    """A service and a recorder on line; the recorder outlives it, and is to be closed."""
+    async with stage(folder, port) as first:
+        nvr = first.device()
+        await nvr.__aenter__()
+        nvr.script = busy
+        await nvr.register()
+        yield first, nvr
+
+
 async def no_rows(at: Stage) -> None:
     async def gone() -> bool:
         return not await rows(at)
@@ -519,11 +532,7 @@ async def test_a_bye_that_nobody_answered_is_said_again_after_a_restart(tmp_path
     monkeypatch.setattr(session, "BYE_WAIT_S", 0.1)
     monkeypatch.setattr(session, "LOOK_S", 0.05)
     port = ua.free_port()
-    async with stage(tmp_path, port) as first:
-        nvr = first.device()
-        await nvr.__aenter__()
-        nvr.script = busy
-        await nvr.register()
+    async with lasting(tmp_path, port) as (first, nvr):
         answer, _ = await up(first, nvr)
         await first.service.bye(answer.dialog)
         assert await rows(first) == [(answer.dialog.call_id, True)]
@@ -540,6 +549,27 @@ async def test_a_bye_that_nobody_answered_is_said_again_after_a_restart(tmp_path
     await nvr.__aexit__()
 
 
+async def test_owed_byes_go_out_a_few_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "BYES_MAX", 3)
+    monkeypatch.setattr(session, "BYE_WAIT_S", 0.1)
+    monkeypatch.setattr(session, "LOOK_S", 0.05)
+    port = ua.free_port()
+    async with lasting(tmp_path, port) as (first, nvr):
+        answer, _ = await up(first, nvr)
+        await first.service.bye(answer.dialog)
+        [owed] = await first.store.streams.all()
+        for number in range(20):
+            other = replace(owed.dialog, call_id=f"{number}@192.0.2.10")
+            await first.store.streams.save(replace(owed, dialog=other))
+    before = len(nvr.seen)
+
+    async with stage(tmp_path, port):
+        await asyncio.sleep(1.0)  # many looks, and no BYE has timed out yet
+        byes = [data for data in nvr.seen[before:] if data.startswith(b"BYE")]
+        assert len({ua.header(bye, "Call-ID") for bye in byes}) == 3
+    await nvr.__aexit__()
+
+
 async def test_an_answer_that_came_too_late_is_ended_however_often_it_takes(at, monkeypatch):
     monkeypatch.setattr(session, "BYE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(session, "LOOK_S", 0.05)
@@ -548,7 +578,12 @@ async def test_an_answer_that_came_too_late_is_ended_however_often_it_takes(at, 
         calling = call(at)
         invite = await nvr.receive(b"INVITE")
         nvr.send(ua.reply(invite, "100 Trying"))
-        await asyncio.sleep(0.05)
+        rings = at.service._endpoint.stats.received + 1
+
+        async def is_heard() -> bool:
+            return at.service._endpoint.stats.received >= rings
+
+        await until("the provisional answer is heard", is_heard, 5)
         calling.cancel()
         await nvr.receive(b"CANCEL")
 
@@ -583,11 +618,7 @@ async def test_a_device_that_ends_what_we_are_ending_has_heard_enough(at, monkey
 
 async def test_a_restored_dialog_can_be_ended_by_either_side(tmp_path):
     port = ua.free_port()
-    async with stage(tmp_path, port) as first:
-        nvr = first.device()
-        await nvr.__aenter__()
-        nvr.script = busy
-        await nvr.register()
+    async with lasting(tmp_path, port) as (first, nvr):
         one, invite = await up(first, nvr)
         other, _ = await up(first, nvr)
 

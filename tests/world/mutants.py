@@ -121,21 +121,21 @@ MUTANTS = (
     Mutant(
         "call forgotten before its BYE is answered",
         "vsp/sip/session.py",
-        "            if await self._bye_once(call):\n                self._ledger.settle(call)\n",
-        """            self._ledger.settle(call)
+        "            if await self._bye_once(call):\n                self.ledger.settle(call)\n",
+        """            self.ledger.settle(call)
             if await self._bye_once(call):
-                self._ledger.settle(call)
+                self.ledger.settle(call)
 """,
     ),
     Mutant(
         "call acknowledged before it is written down",
         "vsp/sip/session.py",
-        "        await self._ledger.begin(row)\n",
+        "        await self.ledger.begin(row)\n",
         '        self._spawn(self._begin_late(row), "late")\n'
         "\n"
         "    async def _begin_late(self, row: DialogRow) -> None:\n"
         "        await asyncio.sleep(1.0)\n"
-        "        await self._ledger.begin(row)\n",
+        "        await self.ledger.begin(row)\n",
     ),
     Mutant(
         "end of a view not written down",

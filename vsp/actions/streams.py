@@ -220,8 +220,7 @@ class StreamManager:
         for left in [each for each in self._left.values() if each.use.worker_id not in self._pool]:
             del self._left[left.use.session_id]
             self._unadopted.pop(left.use.channel_id, None)
-            if left.dialog is not None:
-                self._spawn(self._signal.bye(left.dialog), "end call of a worker that is no more")
+            self._end_call(left.dialog)
 
     async def close(self) -> None:
         """Stop working here. Workers go on receiving; the next process adopts their streams."""
@@ -326,7 +325,7 @@ class StreamManager:
                 elif status.session_id in self._unowned:
                     log.warning("session of nobody ended", session=status.session_id)
                     await self._close_session(worker, status.session_id, NOT_ASKED_FOR)
-                    self._end_call_of(status)
+                    self._end_call(status.dialog)
                 elif status.session_id not in self._in_hand:
                     unowned.add(status.session_id)
         self._unowned = unowned
@@ -372,24 +371,23 @@ class StreamManager:
                 await worker.close_session(status.session_id, NOT_ASKED_FOR)
                 known.discard(status.session_id)
                 if status.session_id not in self._left:
-                    self._end_call_of(status)
+                    # Its row may never have been written: the database refused, the node died.
+                    self._end_call(status.dialog)
         for stream in streams:
             if stream.session_id not in known:
                 await self._end(stream, Leg.WORKER, RESTARTED)
         for each in left:
-            gone = self._left.pop(each.use.session_id, None) is not None
-            if gone and each.dialog is not None:
-                # It has no receiver any more: tell the device to stop sending.
-                self._spawn(self._signal.bye(each.dialog), "end stream")
+            if self._left.pop(each.use.session_id, None) is not None:
+                self._end_call(each.dialog)
         self._unadopted = {
             channel: worker for channel, worker in self._unadopted.items() if worker != worker_id
         }
         self._adopted.set()
 
-    def _end_call_of(self, status: SessionStatus) -> None:
-        """Its row may never have been written, if the database refused and the node died."""
-        if status.dialog is not None:
-            self._spawn(self._signal.bye(status.dialog), "end call of nobody")
+    def _end_call(self, dialog: DialogState | None) -> None:
+        """It has no receiver any more: tell the device to stop sending."""
+        if dialog is not None:
+            self._spawn(self._signal.bye(dialog), "end call of nobody")
 
     async def worker_lost(self, worker_id: WorkerId) -> None:
         """Nothing is torn down yet: the worker may only be out of reach, and still record."""
@@ -750,7 +748,7 @@ class StreamManager:
             stream.release.cancel()
             stream.release = None
 
-    # ---- words -----------------------------------------------------------------------
+    # ---- words --------------------------------------------------------------------------------
 
     def _adopt(self, status: SessionStatus) -> bool:
         """Take over a stream that outlived the previous process. Its viewers were there too.

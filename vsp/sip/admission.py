@@ -13,7 +13,7 @@ some device gets no more answers than that device would need.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 ANSWERS_PER_S = 5.0
 """Answers a second to one unknown source: enough for a device being set up, with two a try."""
@@ -61,45 +61,53 @@ class Bucket:
         return True
 
 
+K = TypeVar("K")
+
+
+class Buckets(Generic[K]):
+    """A bucket for each key, at most `many`: the one longest unseen goes first."""
+
+    def __init__(self, rate: float, burst: float, many: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._many = many
+        self._buckets: OrderedDict[K, Bucket] = OrderedDict()
+
+    def take(self, key: K, now: float) -> bool:
+        """Spend one token of that key if there is one."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(self._rate, self._burst, now)
+            if len(self._buckets) > self._many:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.take(now)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+
 class Admission:
     """Decides for each answer to a stranger whether it is sent."""
 
     def __init__(self, now: float) -> None:
         self._all = Bucket(ALL_ANSWERS_PER_S, ALL_ANSWERS_PER_S, now)
-        self._sources: OrderedDict[str, Bucket] = OrderedDict()
-        self._known: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._sources = Buckets[str](ANSWERS_PER_S, ANSWERS_BURST, SOURCES_MAX)
+        self._known = Buckets[tuple[str, str]](KNOWN_PER_S, KNOWN_BURST, KNOWN_MAX)
 
     def allow_known(self, source: str, gb_id: str, now: float) -> bool:
         """Whether a refusal or challenge may go to `source` that says it is that known device."""
-        bucket = _of(self._known, (source, gb_id), KNOWN_PER_S, KNOWN_BURST, KNOWN_MAX, now)
-        return bucket.take(now)
+        return self._known.take((source, gb_id), now)
 
     def allow(self, source: str, request_bytes: int, answer_bytes: int, now: float) -> bool:
         """Whether an answer of that size may go to `source` for a request of that size."""
         if answer_bytes > GROWTH_MAX * request_bytes:
             return False
-        bucket = _of(self._sources, source, ANSWERS_PER_S, ANSWERS_BURST, SOURCES_MAX, now)
-        return bucket.take(now) and self._all.take(now)
+        return self._sources.take(source, now) and self._all.take(now)
 
     def __len__(self) -> int:
         return len(self._sources)
-
-
-K = TypeVar("K")
-
-
-def _of(
-    buckets: OrderedDict[K, Bucket], key: K, rate: float, burst: float, many: int, now: float
-) -> Bucket:
-    """The bucket of a key; the one longest unseen goes when there are too many."""
-    bucket = buckets.get(key)
-    if bucket is None:
-        bucket = buckets[key] = Bucket(rate, burst, now)
-        if len(buckets) > many:
-            buckets.popitem(last=False)
-    else:
-        buckets.move_to_end(key)
-    return bucket
 
 
 __all__ = [
@@ -113,4 +121,5 @@ __all__ = [
     "SOURCES_MAX",
     "Admission",
     "Bucket",
+    "Buckets",
 ]

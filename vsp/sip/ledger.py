@@ -11,7 +11,6 @@ Not here: what is said to whom, and when (session.py).
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,7 +79,7 @@ class Ledger:
         self._spawn = spawn
         self._up: dict[DialogKey, Call] = {}
         self._keys: dict[str, DialogKey] = {}
-        self._owed: OrderedDict[DialogKey, Call] = OrderedDict()
+        self._owed: dict[DialogKey, Call] = {}
         self._owed_of: dict[DeviceId, set[DialogKey]] = {}
 
     def __len__(self) -> int:
@@ -93,9 +92,6 @@ class Ledger:
         return len(self._owed)
 
     # ---- questions --------------------------------------------------------------------------
-
-    def up(self, key: DialogKey) -> Call | None:
-        return self._up.get(key)
 
     def up_with(self, call_id: str) -> Call | None:
         key = self._keys.get(call_id)
@@ -131,12 +127,11 @@ class Ledger:
             else:
                 self._add_owed(Call(row))
 
-    async def begin(self, row: DialogRow) -> Call:
+    async def begin(self, row: DialogRow) -> None:
         """The dialog is up. Returns when that is written, or will be."""
         call = Call(row)
         self._add_up(call)
         await self.written(call)
-        return call
 
     def owe(self, dialog: DialogState, device_id: DeviceId | None) -> Call:
         """Its BYE is owed from now on; `written` says when that is on disk, too."""

@@ -24,7 +24,7 @@ from vsp.model.changes import ChangePoint
 from vsp.model.device import Binding, Candidate, Presence
 from vsp.model.ids import GbId, UtcMicros
 from vsp.ports import ChangeLog, DeviceBook, Metrics
-from vsp.sip.admission import Bucket
+from vsp.sip.admission import Buckets
 from vsp.sip.core.agent import Peer
 from vsp.sip.core.digest import (
     Accepted,
@@ -105,7 +105,9 @@ class Registrar:
         self._digest = DigestServer(config.domain, issuer)
         self._quirks = quirks
         self._metrics = metrics
-        self._failures: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._failures = Buckets[tuple[str, str]](
+            FAILURES_PER_S, FAILURES_BURST, FAILURE_BUCKETS_MAX
+        )
         self.candidates = CandidateTable()
 
     # ---- REGISTER ---------------------------------------------------------------------------
@@ -155,7 +157,7 @@ class Registrar:
             self._metrics.count("vsp_sip_registers", result="challenged")
             return Reply(401, "Unauthorized", (("WWW-Authenticate", result.header),))
         self._metrics.count("vsp_sip_registers", result="refused")
-        if not self._failure_answered(entry.gb_id, peer.host, now):
+        if not self._failures.take((entry.gb_id, peer.host), now):
             return SILENCE
         log.warning(
             "registration refused", device=entry.id, peer=address(peer), reason=result.reason
@@ -180,15 +182,6 @@ class Registrar:
 
     def _foreign_nonce(self, header: str) -> bool:
         return self._issuer.issued_s(parse_auth(header)[1].get("nonce", "")) is None
-
-    def _failure_answered(self, gb_id: str, host: str, now: float) -> bool:
-        key = (gb_id, host)
-        bucket = self._failures.get(key)
-        if bucket is None:
-            bucket = self._failures[key] = Bucket(FAILURES_PER_S, FAILURES_BURST, now)
-            if len(self._failures) > FAILURE_BUCKETS_MAX:
-                self._failures.popitem(last=False)
-        return bucket.take(now)
 
     def _expires_s(self, message: Message) -> int | None:
         """Seconds granted; 0 unregisters; None when too brief (RFC 3261 10.3, step 7)."""

@@ -98,17 +98,13 @@ class Sessions:
         self._ids = ids
         self._metrics = metrics
         self._spawn = spawn
-        self._ledger = Ledger(book, clock, spawn)
+        self.ledger = Ledger(book, clock, spawn)
         self._ending: set[DialogKey] = set()
         self.on_dialog_ended: Callable[[str, str], None] | None = None
         endpoint.on_stray = self._strayed
 
     def __len__(self) -> int:
-        return len(self._ledger)
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._ledger
+        return len(self.ledger)
 
     # ---- INVITE -----------------------------------------------------------------------------
 
@@ -158,7 +154,7 @@ class Sessions:
     async def _write_down(self, dialog: InviteDialog, spec: InviteSpec, entry: Entry) -> None:
         reach(Point.STREAM_ANSWERED)
         row = DialogRow(dialog.to_state(), entry.id, spec.use, self._clock.now_us())
-        await self._ledger.begin(row)
+        await self.ledger.begin(row)
 
     def _reach(self, entry: Entry) -> Peer:
         try:
@@ -213,8 +209,8 @@ class Sessions:
     async def _end_stray(
         self, dialog: InviteDialog, stray: DialogState, device_id: DeviceId | None
     ) -> None:
-        call = self._ledger.owe(stray, device_id)
-        await self._ledger.written(call)
+        call = self.ledger.owe(stray, device_id)
+        await self.ledger.written(call)
         self._endpoint.acknowledge(dialog, stray.remote_tag)
         await self._deliver(call)
 
@@ -226,26 +222,30 @@ class Sessions:
         await self._end(state, self._device_at(state))
 
     async def _end(self, state: DialogState, device_id: DeviceId | None) -> None:
-        call = self._ledger.owe(state, device_id)
-        await self._ledger.written(call)
+        call = self.ledger.owe(state, device_id)
+        await self.ledger.written(call)
         if call.key not in self._ending:
-            task = self._spawn(self._deliver(call), f"bye {call.key[0]}")
-            await asyncio.wait({task}, timeout=BYE_WAIT_S)
+            await asyncio.wait({self._deliver_behind(call)}, timeout=BYE_WAIT_S)
 
     async def run(self) -> None:
         """Owed BYEs again, for ever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            for call in self._ledger.due(self._clock.monotonic()):
-                if len(self._ending) >= BYES_MAX:
+            room = BYES_MAX - len(self._ending)
+            for call in self.ledger.due(self._clock.monotonic()):
+                if room <= 0:
                     break
                 if call.key not in self._ending and not self._is_away(call):
-                    self._spawn(self._deliver(call), f"bye {call.key[0]}")
+                    self._deliver_behind(call)
+                    room -= 1
 
     def _is_away(self, call: Call) -> bool:
         """It cannot hear us, and will be told when it is back."""
-        entry = self._roster.get(call.device_id) if call.device_id is not None else None
+        entry = self.device_of(call)
         return entry is not None and entry.presence is Presence.OFFLINE
+
+    def _deliver_behind(self, call: Call) -> asyncio.Task[None]:
+        return self._spawn(self._deliver(call), f"bye {call.key[0]}")
 
     async def _deliver(self, call: Call) -> None:
         """One BYE; when it is not answered, the next one has to wait."""
@@ -254,7 +254,7 @@ class Sessions:
         self._ending.add(call.key)
         try:
             if await self._bye_once(call):
-                self._ledger.settle(call)
+                self.ledger.settle(call)
             else:
                 call.put_off(self._clock.monotonic())
                 log.info("BYE not answered", call_id=call.key[0], device=call.device_id)
@@ -263,7 +263,7 @@ class Sessions:
 
     async def _bye_once(self, call: Call) -> bool:
         """One BYE with the next CSeq (RFC 3261 12.2.1.1), to where the device is now."""
-        entry = self._roster.get(call.device_id) if call.device_id is not None else None
+        entry = self.device_of(call)
         peer = entry.peer if entry is not None else None
         state = call.row.dialog
         if peer is not None:
@@ -273,19 +273,19 @@ class Sessions:
             dialog = InviteDialog.from_state(state, connection)
             await self._endpoint.bye(dialog, BYE_TIMEOUT_S)
         except VspError:
-            self._ledger.moved(call, replace(state, cseq=state.cseq + 1))
+            self.ledger.moved(call, replace(state, cseq=state.cseq + 1))
             return False
         return True
 
     def returned(self, entry: Entry) -> None:
         """The device registered again: tell it what it should have ended."""
-        for call in self._ledger.owed_to(entry.id):
+        for call in self.ledger.owed_to(entry.id):
             if call.key not in self._ending:
-                self._spawn(self._deliver(call), f"bye {call.key[0]}")
+                self._deliver_behind(call)
 
     async def _end_orphans(self, entry: Entry) -> bool:
         """After 486: end our own stale dialogs with this device. True when there was one."""
-        calls = self._ledger.owed_to(entry.id)
+        calls = self.ledger.owed_to(entry.id)
         for call in calls:
             await self._deliver(call)
         return any(call.over for call in calls)
@@ -294,14 +294,14 @@ class Sessions:
 
     def restore(self, rows: Iterable[DialogRow]) -> None:
         """Take over dialogs of a former run, so that their BYE is understood and can be sent."""
-        self._ledger.restore(rows)
+        self.ledger.restore(rows)
 
     def adopt(self) -> None:
         """Find the devices of dialogs that have none, once the roster is loaded."""
-        for call in list(self._ledger.known()):
+        for call in list(self.ledger.known()):
             device_id = None if call.device_id is not None else self._device_at(call.row.dialog)
             if device_id is not None:
-                self._ledger.belongs(call, device_id)
+                self.ledger.belongs(call, device_id)
 
     def _device_at(self, state: DialogState) -> DeviceId | None:
         entry = self._roster.by_peer(Peer(state.transport, state.host, state.port))
@@ -318,7 +318,7 @@ class Sessions:
 
         A Call-ID is 64 random bits of ours, known to its device only.
         """
-        call = self._ledger.up_with(call_id)
+        call = self.ledger.up_with(call_id)
         return call if call is not None and self._is_of(call, peer) else None
 
     def _is_of(self, call: Call, peer: Peer) -> bool:
@@ -333,12 +333,12 @@ class Sessions:
         """BYE of a device: 200 and the stream is over, or 481 (RFC 3261 15.1.2)."""
         call = self.find(message, peer)
         if call is not None:
-            self._ledger.settle(call)
+            self.ledger.settle(call)
             self._tell_ended(call.key[0], "the device ended the stream with BYE")
             return OK
-        owed = self._ledger.owing((message.call_id, message.to.tag, message.from_.tag))
+        owed = self.ledger.owing((message.call_id, message.to.tag, message.from_.tag))
         if owed is not None and self._is_of(owed, peer):
-            self._ledger.settle(owed)
+            self.ledger.settle(owed)
             return OK
         return NO_DIALOG
 
@@ -347,7 +347,7 @@ class Sessions:
 
         The receiver answers with BYE; the stream is over for us at once.
         """
-        self._ledger.owe(call.row.dialog, call.device_id)
+        self.ledger.owe(call.row.dialog, call.device_id)
         self._spawn(self._end(call.row.dialog, call.device_id), f"bye {call.key[0]}")
         self._tell_ended(call.key[0], f"the device reported the end of its media ({notice})")
 
