@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vsp import __version__, config
-from vsp.config import MANY, Config
+from vsp.config import Config
 from vsp.errors import VspError
 from vsp.supervisor import EXIT_USAGE
 
@@ -42,8 +42,7 @@ def _load(words: argparse.Namespace) -> Config:
         section, dot, key = name.partition(".")
         if not (separator and dot):
             raise SystemExit(f"vsp: --set wants section.key=value, not {setting!r}")
-        many = (section, key) in MANY
-        flags.setdefault(section, {})[key] = value.split(",") if many else value
+        flags.setdefault(section, {})[key] = config.value_of(section, key, value)
     return config.load(words.config, flags)
 
 

@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
 
@@ -297,20 +297,23 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Co
 ENVIRONMENT_PREFIX = "VSP_"
 
 
-MANY = {("sip", "transports"), ("media", "networks")}
-"""Settings of several values."""
-
-
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """`VSP_SECTION__KEY=value` as nested settings; tuples are written with commas."""
+    """`VSP_SECTION__KEY=value` as nested settings."""
     values: dict[str, Any] = {}
     for name, text in environment.items():
         section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         if name.startswith(ENVIRONMENT_PREFIX) and separator:
-            many = (section, key) in MANY
-            parts = [part.strip() for part in text.split(",") if part.strip()]
-            values.setdefault(section, {})[key] = parts if many else text
+            values.setdefault(section, {})[key] = value_of(section, key, text)
     return values
+
+
+def value_of(section: str, key: str, text: str) -> str | list[str]:
+    """A setting as it is written outside of a file: several values with commas between them."""
+    part = Config.model_fields.get(section)
+    fields = getattr(part and part.annotation, "model_fields", {})
+    if key in fields and get_origin(fields[key].annotation) is tuple:
+        return [value.strip() for value in text.split(",") if value.strip()]
+    return text
 
 
 def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
