@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import av
@@ -42,6 +43,8 @@ from vsp.model.stream import RemoteMedia, SessionSpec, VideoCodec, ViewKind, Vie
 from vsp.store import Objects, open_objects
 from vsp.store.blobs import FolderObjects
 from vsp.store.folder import Folder
+
+E = TypeVar("E")
 
 CHANNEL = ChannelId("018f00000001aaaa")
 SSRC = 0x0BADF00D
@@ -144,7 +147,7 @@ class Rig:
         }
         return self.signer.sign(Ticket(**(fields | changed)))  # type: ignore[arg-type]
 
-    def seen(self, kind: type) -> list[object]:
+    def seen(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property

@@ -29,7 +29,7 @@ async def test_a_payload_type_that_the_answer_does_not_list_is_read_as_the_first
         camera = rig.camera(await rig.open_session())
         await rig.bind()
         await camera.send(15, pt=97)
-        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)  # type: ignore[attr-defined]
+        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)
         await asyncio.sleep(0.05)
 
         [status] = await rig.worker.sessions()
@@ -102,7 +102,7 @@ async def test_sound_alone_does_not_pass_for_a_picture(tmp_path: Path):
             camera.socket.send(sound)
             await asyncio.sleep(0.02)
 
-        causes = [event.cause for event in rig.seen(SessionChanged)]  # type: ignore[attr-defined]
+        causes = [event.cause for event in rig.seen(SessionChanged)]
         assert "sound, but no picture for 0.5 s" in causes
 
 
@@ -178,7 +178,7 @@ async def test_a_second_answer_replaces_the_first(tmp_path: Path):
         before = (await rig.worker.sessions())[0].stats
         await rig.worker.bind_remote(S1, RemoteMedia(("127.0.0.1",), 0, SSRC))
         await camera.send(13)
-        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)  # type: ignore[attr-defined]
+        await until(lambda: rig.seen(SessionChanged)[-1].status.state is StreamState.FLOWING)
 
         assert before.packets == 0
         assert before.foreign > 0
